@@ -1,0 +1,15 @@
+"""HTTP and WebSocket entry point: `daphne p2pweb.asgi:application`, or `manage.py serve`."""
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "p2pweb.settings")
+
+http = get_asgi_application()  # before any model is imported
+sockets = import_module("rooms.routing").websocket_urlpatterns if find_spec("rooms.routing") else []
+
+application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(sockets)})

@@ -1,0 +1,195 @@
+"""Settings, all from the environment. With neither DATABASE_URL nor REDIS_URL all is embedded."""
+
+import mimetypes
+from pathlib import Path
+
+import dj_database_url
+
+from p2pweb import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(environment.text("P2PWEB_DATA_DIR", str(BASE_DIR / "data"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+REDIS_URL = environment.text("REDIS_URL")
+EMBEDDED = not REDIS_URL  # one site process and one worker that it supervises
+VERSION = "0.1.0"
+
+SECRET_KEY = environment.secret_key(DATA_DIR)
+DEBUG = environment.flag("DEBUG")
+PORT = environment.number("PORT", 8000)
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = environment.words("TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = environment.words("CORS_ALLOWED_ORIGINS")
+CORS_ALLOW_ALL_ORIGINS = environment.flag("CORS_ALLOW_ALL_ORIGINS")
+CORS_URLS_REGEX = r"^/api/.*$"
+CORS_EXPOSE_HEADERS = ["Location", "Retry-After"]
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "corsheaders",
+    "genqueue",
+    "rooms",
+]
+
+MIDDLEWARE = [
+    "p2pweb.middleware.security_headers",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "genqueue.clients.client_middleware",
+]
+
+ROOT_URLCONF = "p2pweb.urls"
+ASGI_APPLICATION = "p2pweb.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# Database -------------------------------------------------------------------------------------
+# SQLite: writers queue up at BEGIN instead of failing in the middle of a transaction, and readers
+# never wait (WAL).
+_DATABASE_URL = environment.text("DATABASE_URL")
+if _DATABASE_URL and not _DATABASE_URL.startswith("sqlite"):
+    DATABASES = {"default": dj_database_url.parse(_DATABASE_URL, conn_max_age=60)}
+else:
+    _path = _DATABASE_URL.removeprefix("sqlite:///") or str(DATA_DIR / "p2pweb.sqlite3")
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": _path,
+            "CONN_MAX_AGE": None,
+            "OPTIONS": {
+                "timeout": 20,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+            "TEST": {"NAME": str(DATA_DIR / "test.sqlite3")},
+        }
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Redis, or nothing ------------------------------------------------------------------------------
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL], "capacity": 2000, "expiry": 30},
+        }
+    }
+    CELERY_BROKER_URL = REDIS_URL
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = {"visibility_timeout": 3600}
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels.layers.InMemoryChannelLayer",
+            "CONFIG": {"capacity": 2000, "expiry": 30},
+        }
+    }
+    _broker = DATA_DIR / "broker"
+    _broker.mkdir(exist_ok=True)
+    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_broker),
+        "data_folder_out": str(_broker),
+        "control_folder": str(_broker),
+        "polling_interval": 0.02,  # seconds; kombu's default of 1 would be seen as lag
+    }
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "work"
+CELERY_WORKER_POOL = "solo"  # one process that keeps one model loaded
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = not EMBEDDED
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_max": 0.2}
+
+# Files ------------------------------------------------------------------------------------------
+MEDIA_ROOT = DATA_DIR / "media"  # served by views that check, never by a URL prefix
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+mimetypes.add_type("text/javascript", ".mjs")
+mimetypes.add_type("text/javascript", ".js")
+mimetypes.add_type("text/wgsl", ".wgsl")
+
+MODEL_ROOTS = [BASE_DIR / "models"]
+if environment.text("P2PWEB_MODELS_DIR"):
+    MODEL_ROOTS.append(Path(environment.text("P2PWEB_MODELS_DIR")).resolve())
+DEFAULT_MODEL = environment.text("P2PWEB_DEFAULT_MODEL", "prx-emoji")
+BACKEND = environment.text("P2PWEB_BACKEND", "auto")
+
+# Limits -----------------------------------------------------------------------------------------
+P2PWEB_LIMITS = {
+    "room_jobs": environment.number("P2PWEB_MAX_JOBS_PER_ROOM", 100),  # unfinished ones
+    "client_jobs": environment.number("P2PWEB_MAX_JOBS_PER_CLIENT", 20),
+    "prompt_characters": environment.number("P2PWEB_MAX_PROMPT_CHARACTERS", 2000),
+    "steps": environment.number("P2PWEB_MAX_STEPS", 100),
+    "num_images": environment.number("P2PWEB_MAX_IMAGES", 16),
+    "side": environment.number("P2PWEB_MAX_SIDE", 2048),
+    "body_bytes": environment.number("P2PWEB_MAX_BODY_BYTES", 256 * 1024),
+    "jobs_a_minute_without_cookie": environment.number("P2PWEB_JOBS_A_MINUTE_WITHOUT_COOKIE", 60),
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = P2PWEB_LIMITS["body_bytes"]
+
+# Leases (seconds) -------------------------------------------------------------------------------
+LEASE_SECONDS = 30
+HEARTBEAT_SECONDS = 10
+SWEEP_SECONDS = 5
+MAX_FAULTS = 3
+CHUNK_SECONDS = environment.number("P2PWEB_CHUNK_SECONDS", 3)
+CHECKPOINT_SECONDS = 2.0
+
+# Security ---------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+if environment.flag("P2PWEB_HTTPS"):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": environment.text("LOG_LEVEL", "WARNING")},
+    "loggers": {"genqueue": {"level": environment.text("LOG_LEVEL", "INFO")}},
+}
