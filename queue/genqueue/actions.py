@@ -1,0 +1,236 @@
+"""What people do with the queue. Each function is one decision and one transaction.
+
+Refusals are `Problem`s with a sentence for people. Who may do what is the caller's question.
+"""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.conf import settings as site
+from django.db import transaction
+from django.utils import timezone
+
+from genqueue import events, files
+from genqueue.clients import client_label, new_job_token
+from genqueue.models import Chunk, ChunkKind, Image, Job, RemovedClient, Room
+from genqueue.problems import Problem
+from genqueue.transitions import (
+    IMAGE_ENDED,
+    JOB_ENDED,
+    ChunkState,
+    ImageState,
+    JobState,
+    lock_job,
+    move,
+)
+
+if TYPE_CHECKING:
+    from diffusion.settings import Settings
+
+RETRY_AFTER_SECONDS = 10
+
+
+def make_room(room_id: str, client_id: str, title: str = "", listed: bool = False) -> Room:
+    """The room with this id; who makes it first owns it, later callers get it as it is."""
+    room, _made = Room.objects.get_or_create(
+        pk=room_id, defaults={"owner": client_id, "title": title, "listed": listed}
+    )
+    return room
+
+
+@transaction.atomic
+def submit_job(room_id: str, client_id: str, settings: "Settings") -> tuple[Job, str]:
+    """Add a job; returns it and its token, which is shown this once and never again.
+
+    settings: already checked against the model (`diffusion.settings.check`).
+    Raises Problem: `client-removed` (403), `room-full` or `client-full` (429 with Retry-After).
+    """
+    room = make_room(room_id, client_id)
+    if room.removed_clients.filter(label=client_label(client_id)).exists():
+        raise Problem("client-removed", 403, "The owner of this room has removed you from it.")
+    unfinished = Job.objects.filter(room=room).unfinished()
+    _refuse_beyond(
+        unfinished.count(), site.P2PWEB_LIMITS["room_jobs"], "room-full", "This room has"
+    )
+    mine = unfinished.filter(client=client_id).count()
+    _refuse_beyond(mine, site.P2PWEB_LIMITS["client_jobs"], "client-full", "You have")
+
+    token, token_hash = new_job_token()
+    job = Job.objects.create(
+        room=room,
+        client=client_id,
+        token_hash=token_hash,
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        model=settings.model,
+        width=settings.width,
+        height=settings.height,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        seed=settings.seed,
+        num_images=settings.num_images,
+    )
+    Image.objects.bulk_create(
+        Image(job=job, index=index, seed=(settings.seed + index) % 2**32)
+        for index in range(settings.num_images)
+    )
+    Chunk.objects.create(job=job, kind=ChunkKind.ENCODE)
+    events.announce(room.pk)
+    _there_is_work()
+    return job, token
+
+
+def _refuse_beyond(count: int, limit: int, code: str, who_has: str) -> None:
+    if count >= limit:
+        raise Problem(
+            code,
+            429,
+            f"{who_has} {count} unfinished jobs; at most {limit} are allowed.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            limit=limit,
+        )
+
+
+def cancel_job(job: Job) -> bool:
+    """Stop a queued or running job; its worker stops within one step. False: it had ended."""
+    with transaction.atomic():
+        if not lock_job(job.pk):
+            return False
+        job.refresh_from_db()
+        if job.state in JOB_ENDED:
+            return False
+        now = timezone.now()
+        end_images(job, ImageState.CANCELLED)
+        cancelled = move(Job, job.pk, job.state, JobState.CANCELLED, finished_at=now)
+        assert cancelled, "the row lock is held"
+        events.announce(job.room_id)
+    job.refresh_from_db()
+    return True
+
+
+def end_images(job: Job, ending: ImageState) -> None:
+    """Move every unfinished image, and every live chunk, of a locked job to its end."""
+    now = timezone.now()
+    for chunk in Chunk.objects.filter(job=job, state__in=[ChunkState.PENDING, ChunkState.LEASED]):
+        move(Chunk, chunk.pk, chunk.state, ChunkState.CANCELLED, deadline=None, finished_at=now)
+    for image in Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED):
+        move(Image, image.pk, image.state, ending, finished_at=now)
+        files.delete_on_commit(files.working_files(image))
+    if not Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED).exists():
+        files.delete_on_commit([job.conditioning])
+
+
+@transaction.atomic
+def delete_image(image: Image) -> None:
+    """Remove a picture. The last picture of an ended job takes the job along.
+
+    Raises Problem `not-finished` (409) while the image is still in the queue.
+    """
+    if not lock_job(image.job_id):
+        return
+    image.refresh_from_db()
+    if image.state not in IMAGE_ENDED:
+        raise Problem("not-finished", 409, "This picture is not finished: cancel its job instead.")
+    job = image.job
+    files.delete_on_commit([image.picture, *files.working_files(image)])
+    image.delete()
+    if job.state in JOB_ENDED and not job.images.filter(state=ImageState.DONE).exists():
+        delete_job(job)
+    events.announce(job.room_id)
+
+
+@transaction.atomic
+def delete_job(job: Job) -> None:
+    """Remove an ended job with its files. Raises Problem `not-finished` (409)."""
+    if not lock_job(job.pk):
+        return
+    job.refresh_from_db()
+    if job.state not in JOB_ENDED:
+        raise Problem("not-finished", 409, "This job is not finished: cancel it first.")
+    files.delete_on_commit(files.all_files(job))
+    job.delete()
+    events.announce(job.room_id)
+
+
+@transaction.atomic
+def requeue_job(job: Job) -> Job:
+    """Do it again: an ended job is added anew with the same settings; of one that runs, the leases
+    are taken back, so that other workers go on from its checkpoints.
+    """
+    from genqueue import protocol
+
+    if job.state not in JOB_ENDED:
+        protocol.take_back(Chunk.objects.filter(job=job, state=ChunkState.LEASED), fault=False)
+        return job
+    again = Job.objects.create(
+        room_id=job.room_id,
+        client=job.client,
+        token_hash=job.token_hash,
+        **{name: getattr(job, name) for name in SETTINGS_COLUMNS},
+    )
+    Image.objects.bulk_create(
+        Image(job=again, index=index, seed=(job.seed + index) % 2**32)
+        for index in range(job.num_images)
+    )
+    Chunk.objects.create(job=again, kind=ChunkKind.ENCODE)
+    events.announce(job.room_id)
+    _there_is_work()
+    return again
+
+
+SETTINGS_COLUMNS = (
+    "prompt", "negative_prompt", "model", "width", "height",
+    "steps", "guidance", "seed", "num_images",
+)  # fmt: skip
+
+
+def clear_finished(room_id: str | None = None, only_failed: bool = False) -> int:
+    """Remove ended jobs (of one room, or of all) with their pictures; returns how many."""
+    jobs = Job.objects.filter(state__in=JOB_ENDED)
+    if room_id is not None:
+        jobs = jobs.filter(room_id=room_id)
+    if only_failed:
+        jobs = jobs.exclude(state=JobState.DONE)
+    doomed = list(jobs)
+    for job in doomed:
+        delete_job(job)
+    return len(doomed)
+
+
+@transaction.atomic
+def pause_room(room: Room, paused: bool) -> None:
+    """A paused room starts no chunk; those that run finish."""
+    Room.objects.filter(pk=room.pk).update(paused=paused)
+    room.paused = paused
+    events.announce(room.pk)
+    if not paused:
+        _there_is_work()
+
+
+@transaction.atomic
+def join_server(room: Room, helps: bool = True) -> None:
+    """Let the server's own workers help in this room, or not."""
+    Room.objects.filter(pk=room.pk).update(server_helps=helps)
+    room.server_helps = helps
+    events.announce(room.pk)
+    if helps:
+        _there_is_work()
+
+
+def remove_client(room: Room, label: str) -> None:
+    """Cancel what this client has in the room, and take no more from it."""
+    RemovedClient.objects.get_or_create(room=room, label=label)
+    for job in Job.objects.filter(room=room).unfinished():
+        if client_label(job.client) == label:
+            cancel_job(job)
+    events.announce(room.pk)
+
+
+def _there_is_work() -> None:
+    from genqueue.tasks import work
+
+    work.delay_on_commit()
+
+
+def job_of(job_id: UUID) -> Job | None:
+    return Job.objects.filter(pk=job_id).select_related("room").first()

@@ -1,0 +1,58 @@
+"""Hints to pages that a room changed. Truth is in the database; a hint may be lost.
+
+A consumer adds itself to `room_group(room_id)` and gets
+`{"type": "room.changed", "room": room_id, "revision": n}`.
+
+- With Redis, `announce` sends the hint after the commit.
+- Embedded, the worker is another process and the channel layer does not reach the site: there
+  `genqueue.watch` (in the site) sees the commit in the database and sends the same hint.
+"""
+
+from typing import Literal, TypedDict
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Subquery
+from django.db.models.functions import Greatest
+
+from genqueue.models import Room
+
+ROOM_CHANGED: Literal["room.changed"] = "room.changed"
+
+
+class RoomChanged(TypedDict):
+    type: Literal["room.changed"]
+    room: str
+    revision: int
+
+
+def room_group(room_id: str) -> str:
+    """The channel-layer group of everybody who looks at this room (ids are valid group names)."""
+    return f"room.{room_id}"
+
+
+def announce(room_id: str) -> None:
+    """Count the room's revision up now, and send the hint when this transaction commits.
+
+    Revisions grow over all rooms, so that a watcher finds the changed rooms by one number.
+    """
+    newest = Subquery(Room.objects.order_by("-revision").values("revision")[:1])
+    Room.objects.filter(pk=room_id).update(revision=Greatest(F("revision"), newest) + 1)
+    if not settings.EMBEDDED:
+        transaction.on_commit(lambda: _send(room_id))
+
+
+def _send(room_id: str) -> None:
+    revision = Room.objects.filter(pk=room_id).values_list("revision", flat=True).first()
+    if revision is not None:
+        async_to_sync(send_hint)(room_id, revision)
+
+
+async def send_hint(room_id: str, revision: int) -> None:
+    """A full or unreachable channel layer loses the hint, and nothing else."""
+    layer = get_channel_layer()
+    assert layer is not None
+    hint: RoomChanged = {"type": ROOM_CHANGED, "room": room_id, "revision": revision}
+    await layer.group_send(room_group(room_id), hint)

@@ -1,0 +1,72 @@
+"""Names of the queue's files in Django's storage, and their removal.
+
+Every written file has a random part in its name, so that a late worker can never overwrite the
+file of the one that took over; whoever loses the race deletes its own.
+"""
+
+import secrets
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+
+if TYPE_CHECKING:
+    from genqueue.models import Image, Job
+
+
+def write(folder: str, suffix: str, content: bytes) -> str:
+    """Store and return the name. folder: such as `checkpoints/<job>`; suffix: such as `.png`."""
+    return default_storage.save(f"{folder}/{secrets.token_hex(8)}{suffix}", ContentFile(content))
+
+
+def read(name: str) -> bytes:
+    """Raises FileNotFoundError when the file is gone (its job was removed meanwhile)."""
+    with default_storage.open(name) as file:
+        content: bytes = file.read()
+    return content
+
+
+def delete(names: Iterable[str]) -> None:
+    for name in names:
+        if name:
+            default_storage.delete(name)
+
+
+def delete_on_commit(names: Iterable[str]) -> None:
+    """Files go when the rows that named them are gone for good."""
+    doomed = [name for name in names if name]
+    if doomed:
+        transaction.on_commit(lambda: delete(doomed))
+
+
+def job_folder(job_id: UUID) -> str:
+    return f"jobs/{job_id}"
+
+
+def preview_name(image: "Image", step: int) -> str:
+    """Previews are the same whoever computes them, so their names may be."""
+    return f"{job_folder(image.job_id)}/preview-{image.index}-{step}.webp"
+
+
+def write_preview(image: "Image", step: int, webp: bytes) -> None:
+    name = preview_name(image, step)
+    if default_storage.exists(name):
+        default_storage.delete(name)  # a worker that took over computes this step again
+    default_storage.save(name, ContentFile(webp))
+
+
+def working_files(image: "Image") -> list[str]:
+    """What an image needs only until it is finished: checkpoints and previews."""
+    latents = list(image.checkpoints.values_list("latent", flat=True))
+    previews = [preview_name(image, step) for step in range(1, (image.preview_step or 0) + 1)]
+    return latents + previews
+
+
+def all_files(job: "Job") -> list[str]:
+    names = [job.conditioning]
+    for image in job.images.all():
+        names += [image.picture, *working_files(image)]
+    return names

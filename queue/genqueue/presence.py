@@ -1,0 +1,53 @@
+"""How many peers look at each room. The rooms app writes, everybody reads.
+
+Each site process counts its own sockets; a count that was not repeated for 30 s is forgotten, so
+a killed site process leaves nobody behind. A site repeats its counts with `repeat`.
+"""
+
+import secrets
+from datetime import timedelta
+
+from django.db.models import Sum
+from django.utils import timezone
+
+from genqueue import events
+from genqueue.models import Presence
+
+SITE = secrets.token_hex(8)  # this process
+FORGOTTEN_AFTER = timedelta(seconds=30)
+
+
+def set_peers(room_id: str, count: int) -> None:
+    """This site process has `count` sockets in the room. Announces the room when that is news."""
+    mine = Presence.objects.filter(site=SITE, room_name=room_id)
+    known = mine.values_list("peers", flat=True).first()
+    now = timezone.now()
+    if count == 0:
+        mine.delete()
+    else:
+        Presence.objects.update_or_create(
+            site=SITE, room_name=room_id, defaults={"peers": count, "seen_at": now}
+        )
+    if count != (known or 0):
+        events.announce(room_id)
+
+
+def repeat() -> None:
+    """Keep this site's counts alive, and forget those of dead sites."""
+    now = timezone.now()
+    Presence.objects.filter(site=SITE).update(seen_at=now)
+    Presence.objects.filter(seen_at__lt=now - FORGOTTEN_AFTER).delete()
+
+
+def peers(room_id: str) -> int:
+    return _total(room_name=room_id)
+
+
+def all_peers() -> int:
+    return _total()
+
+
+def _total(**where: str) -> int:
+    recent = Presence.objects.filter(seen_at__gte=timezone.now() - FORGOTTEN_AFTER, **where)
+    total: int | None = recent.aggregate(total=Sum("peers"))["total"]
+    return total or 0

@@ -1,0 +1,122 @@
+"""Every state there is, who moves it on, and the one function that writes states.
+
+- `JOB`, `IMAGE`, `CHUNK` and `WORKER` list every allowed move; nothing else may happen.
+- `move` is the only writer of a `state` column. It names the state it expects (and, for a leased
+  chunk, the attempt and the worker) and changes exactly one row, or none and says so: a late or
+  repeated answer changes nothing.
+- `hold` writes other columns of a leased chunk under the same fence.
+
+Callers hold the job's row lock (`lock_job`) while they move anything below it, so that two
+transactions never wait for each other crosswise.
+"""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.db import models
+
+
+class JobState(models.TextChoices):
+    QUEUED = "queued"  # protocol.claim moves it on, with its first chunk; or its owner cancels
+    RUNNING = "running"  # its last image ends it (protocol), or its owner cancels
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ImageState(models.TextChoices):
+    QUEUED = "queued"  # protocol.claim, with its first denoise chunk
+    RUNNING = (
+        "running"  # protocol.complete of its decode chunk, or the failure of any of its chunks
+    )
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ChunkState(models.TextChoices):
+    PENDING = "pending"  # protocol.claim
+    LEASED = "leased"  # its worker completes or fails it; the sweeper takes it back when it is late
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WorkerState(models.TextChoices):
+    LOADING = "loading"  # the worker itself, when its model is in memory
+    READY = "ready"  # the worker itself when it stops, its supervisor, or the sweeper
+    GONE = "gone"  # only the worker itself, when its machine slept and woke up
+
+
+Moves = Mapping[str, frozenset[str]]
+
+JOB: Moves = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
+}
+IMAGE: Moves = {
+    # queued -> failed: the encoding that all images of a job share has failed.
+    ImageState.QUEUED: frozenset({ImageState.RUNNING, ImageState.FAILED, ImageState.CANCELLED}),
+    ImageState.RUNNING: frozenset({ImageState.DONE, ImageState.FAILED, ImageState.CANCELLED}),
+}
+CHUNK: Moves = {
+    ChunkState.PENDING: frozenset({ChunkState.LEASED, ChunkState.CANCELLED}),
+    ChunkState.LEASED: frozenset(
+        # leased -> pending: late, or the worker is gone. The attempt goes up with it.
+        {ChunkState.DONE, ChunkState.FAILED, ChunkState.CANCELLED, ChunkState.PENDING}
+    ),
+}
+WORKER: Moves = {
+    WorkerState.LOADING: frozenset({WorkerState.READY, WorkerState.GONE}),
+    WorkerState.READY: frozenset({WorkerState.GONE}),
+    WorkerState.GONE: frozenset({WorkerState.READY}),
+}
+MOVES: Mapping[str, Moves] = {"job": JOB, "image": IMAGE, "chunk": CHUNK, "worker": WORKER}
+
+# Tuples, in a fixed order: migrations quote them.
+JOB_ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+IMAGE_ENDED = (ImageState.DONE, ImageState.FAILED, ImageState.CANCELLED)
+CHUNK_LIVE = (ChunkState.PENDING, ChunkState.LEASED)
+
+
+def lock_job(job_id: UUID) -> bool:
+    """Hold the job's row until the transaction ends; False when there is no such job (any more).
+
+    SQLite has no row locks and needs none: its transactions (IMMEDIATE) run one after the other.
+    """
+    from genqueue.models import Job
+
+    return Job.objects.select_for_update().filter(pk=job_id).values("pk").first() is not None
+
+
+class IllegalMoveError(AssertionError):
+    """The program asked for a move that the table does not have: a bug, not a race."""
+
+
+def move(
+    model: type[models.Model],
+    pk: int | UUID,
+    old: str,
+    new: str,
+    *,
+    fence: Mapping[str, object] | None = None,
+    **values: object,
+) -> bool:
+    """Compare and set: True when exactly this row moved, False when another was first.
+
+    fence: further columns that must still hold these values, such as attempt and worker.
+    values: columns written together with the state.
+    Raises IllegalMoveError for a move that the table does not allow.
+    """
+    moves = MOVES[model._meta.model_name or ""]
+    if new not in moves.get(old, frozenset()):
+        raise IllegalMoveError(f"{model.__name__}: {old} -> {new}")
+    rows = model._default_manager.filter(pk=pk, state=old, **(fence or {}))
+    return rows.update(state=new, **values) == 1
+
+
+def hold(
+    model: type[models.Model], pk: int, state: str, fence: Mapping[str, object], **values: object
+) -> bool:
+    """Write columns of a row that stays in its state, under the same fence as `move`."""
+    return model._default_manager.filter(pk=pk, state=state, **fence).update(**values) == 1
