@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from diffusion import byte_bpe
 from diffusion.model_writer import MAX_SHARD_BYTES, transformers_tokenizer, write_model_folder
-from diffusion.training import tokenizer as byte_fallback_bpe
 
 _TEXTS = (
     "a red apple on a white background",
@@ -90,7 +90,7 @@ def write_random_model(
         transformer,
         vae,
         text_encoder,
-        transformers_tokenizer(byte_fallback_bpe.train(_TEXTS, shape.vocab_size)),
+        transformers_tokenizer(byte_bpe.train(_TEXTS, shape.vocab_size)),
         FlowMatchEulerDiscreteScheduler(shift=3.0),
         dtype=dtype,
         max_shard=max_shard,
