@@ -35,12 +35,14 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "corsheaders",
+    "ninja",
     "genqueue",
     "rooms",
 ]
 
 MIDDLEWARE = [
     "p2pweb.middleware.security_headers",
+    "genqueue.api.middleware.api_middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
