@@ -12,4 +12,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "p2pweb.settings")
 http = get_asgi_application()  # before any model is imported
 sockets = import_module("rooms.routing").websocket_urlpatterns if find_spec("rooms.routing") else []
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(sockets)})
+routes = ProtocolTypeRouter({"http": http, "websocket": URLRouter(sockets)})
+application = import_module("genqueue.site").WithDuties(routes)

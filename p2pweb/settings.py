@@ -41,6 +41,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "genqueue.api.middleware.api_middleware",
     "p2pweb.middleware.security_headers",
     "genqueue.api.middleware.api_middleware",
     "django.middleware.security.SecurityMiddleware",
@@ -134,9 +135,13 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "inte
 MEDIA_ROOT = DATA_DIR / "media"  # served by views that check, never by a URL prefix
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns when it is not there
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"allow_overwrite": True},
+    },
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
@@ -171,6 +176,7 @@ SWEEP_SECONDS = 5
 MAX_FAULTS = 3
 CHUNK_SECONDS = environment.number("P2PWEB_CHUNK_SECONDS", 3)
 CHECKPOINT_SECONDS = 2.0
+WORKER_NICENESS = environment.number("P2PWEB_WORKER_NICENESS", 5)  # embedded only
 
 # Security ---------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -10,7 +10,7 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from genqueue import events, files
+from genqueue import events, fairness, files, protocol
 from genqueue.clients import client_label, new_job_token
 from genqueue.models import Chunk, ChunkKind, Image, Job, RemovedClient, Room
 from genqueue.problems import Problem
@@ -76,7 +76,7 @@ def submit_job(room_id: str, client_id: str, settings: "Settings") -> tuple[Job,
     )
     Chunk.objects.create(job=job, kind=ChunkKind.ENCODE)
     events.announce(room.pk)
-    _there_is_work()
+    fairness.wake_workers()
     return job, token
 
 
@@ -157,8 +157,6 @@ def requeue_job(job: Job) -> Job:
     """Do it again: an ended job is added anew with the same settings; of one that runs, the leases
     are taken back, so that other workers go on from its checkpoints.
     """
-    from genqueue import protocol
-
     if job.state not in JOB_ENDED:
         protocol.take_back(Chunk.objects.filter(job=job, state=ChunkState.LEASED), fault=False)
         return job
@@ -174,7 +172,7 @@ def requeue_job(job: Job) -> Job:
     )
     Chunk.objects.create(job=again, kind=ChunkKind.ENCODE)
     events.announce(job.room_id)
-    _there_is_work()
+    fairness.wake_workers()
     return again
 
 
@@ -204,7 +202,7 @@ def pause_room(room: Room, paused: bool) -> None:
     room.paused = paused
     events.announce(room.pk)
     if not paused:
-        _there_is_work()
+        fairness.wake_workers()
 
 
 @transaction.atomic
@@ -214,7 +212,7 @@ def join_server(room: Room, helps: bool = True) -> None:
     room.server_helps = helps
     events.announce(room.pk)
     if helps:
-        _there_is_work()
+        fairness.wake_workers()
 
 
 def remove_client(room: Room, label: str) -> None:
@@ -224,12 +222,6 @@ def remove_client(room: Room, label: str) -> None:
         if client_label(job.client) == label:
             cancel_job(job)
     events.announce(room.pk)
-
-
-def _there_is_work() -> None:
-    from genqueue.tasks import work
-
-    work.delay_on_commit()
 
 
 def job_of(job_id: UUID) -> Job | None:

@@ -47,21 +47,18 @@ def job_folder(job_id: UUID) -> str:
 
 
 def preview_name(image: "Image", step: int) -> str:
-    """Previews are the same whoever computes them, so their names may be."""
+    """Previews are the same whoever computes them, so their names may be (and are overwritten)."""
     return f"{job_folder(image.job_id)}/preview-{image.index}-{step}.webp"
 
 
 def write_preview(image: "Image", step: int, webp: bytes) -> None:
-    name = preview_name(image, step)
-    if default_storage.exists(name):
-        default_storage.delete(name)  # a worker that took over computes this step again
-    default_storage.save(name, ContentFile(webp))
+    default_storage.save(preview_name(image, step), ContentFile(webp))
 
 
 def working_files(image: "Image") -> list[str]:
     """What an image needs only until it is finished: checkpoints and previews."""
     latents = list(image.checkpoints.values_list("latent", flat=True))
-    previews = [preview_name(image, step) for step in range(1, (image.preview_step or 0) + 1)]
+    previews = [preview_name(image, step) for step in range(1, image.job.steps + 1)]
     return latents + previews
 
 

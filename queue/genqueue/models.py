@@ -171,6 +171,7 @@ class Job(models.Model):
             models.Index(fields=["room", "created_at"], name="queue_job_room"),
             models.Index(fields=["state", "created_at"], name="queue_job_state"),
             models.Index(fields=["finished_at"], name="queue_job_finished"),
+            models.Index(fields=["started_at"], name="queue_job_started"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

@@ -7,7 +7,7 @@ a killed site process leaves nobody behind. A site repeats its counts with `repe
 import secrets
 from datetime import timedelta
 
-from django.db.models import Sum
+from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 
 from genqueue import events
@@ -40,14 +40,15 @@ def repeat() -> None:
 
 
 def peers(room_id: str) -> int:
-    return _total(room_name=room_id)
+    here: int | None = _recent().filter(room_name=room_id).aggregate(here=Sum("peers"))["here"]
+    return here or 0
 
 
-def all_peers() -> int:
-    return _total()
+def rooms_and_peers() -> tuple[int, int]:
+    """How many rooms have somebody in them, and how many peers there are in all."""
+    total = _recent().aggregate(rooms=Count("room_name", distinct=True), peers=Sum("peers"))
+    return total["rooms"], total["peers"] or 0
 
 
-def _total(**where: str) -> int:
-    recent = Presence.objects.filter(seen_at__gte=timezone.now() - FORGOTTEN_AFTER, **where)
-    total: int | None = recent.aggregate(total=Sum("peers"))["total"]
-    return total or 0
+def _recent() -> QuerySet[Presence]:
+    return Presence.objects.filter(seen_at__gte=timezone.now() - FORGOTTEN_AFTER)

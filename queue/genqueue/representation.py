@@ -6,10 +6,11 @@ from typing import Literal, TypedDict
 
 from django.db.models import Prefetch, Q
 
-from genqueue import fairness, presence
+from genqueue import presence
 from genqueue.clients import client_label
+from genqueue.forecast import Forecast, forecast
 from genqueue.models import Image, Job, Room, Worker
-from genqueue.transitions import ImageState, JobState
+from genqueue.transitions import JOB_ENDED, ImageState, JobState
 
 
 class WorkerJson(TypedDict):
@@ -81,8 +82,10 @@ def job_as_json(job: Job) -> JobJson:
 
 def jobs_as_json(jobs: Iterable[Job]) -> list[JobJson]:
     """Jobs in the given order; prefetch `images__worker` for many."""
-    forecast = fairness.forecast()
-    return [_job(job, forecast.get(job.pk)) for job in jobs]
+    jobs = list(jobs)
+    unfinished = {job.pk for job in jobs if job.state not in JOB_ENDED}
+    expected = forecast(unfinished) if unfinished else {}
+    return [_job(job, expected.get(job.pk)) for job in jobs]
 
 
 def room_as_json(room_id: str) -> RoomJson:
@@ -95,7 +98,7 @@ def room_as_json(room_id: str) -> RoomJson:
     if room is None:
         return RoomJson(
             room=room_id, title="", owner=None, paused=False, revision=0, jobs=[],
-            workers=_workers(None), peers=peers,
+            workers=room_workers(None), peers=peers,
         )  # fmt: skip
     images = Prefetch("images", Image.objects.select_related("worker").order_by("index"))
     jobs = Job.objects.filter(room=room).prefetch_related(images)
@@ -106,12 +109,12 @@ def room_as_json(room_id: str) -> RoomJson:
         paused=room.paused,
         revision=room.revision,
         jobs=jobs_as_json(jobs),
-        workers=_workers(room),
+        workers=room_workers(room),
         peers=peers,
     )
 
 
-def _workers(room: Room | None) -> list[RoomWorkerJson]:
+def room_workers(room: Room | None) -> list[RoomWorkerJson]:
     """Workers online that help in this room: its own, and the server's if it lets them."""
     of_room = Q(room=room) if room is not None else Q(pk=None)
     if room is None or room.server_helps:
@@ -122,15 +125,17 @@ def _workers(room: Room | None) -> list[RoomWorkerJson]:
     ]
 
 
-def _job(job: Job, forecast: fairness.Forecast | None) -> JobJson:
+def _job(job: Job, expected: Forecast | None) -> JobJson:
     ended_badly = job.state == JobState.FAILED
+    waits = job.state == JobState.QUEUED
+    ended = job.state in JOB_ENDED
     return JobJson(
         id=str(job.pk),
         room=job.room_id,
         client=client_label(job.client),
         state=job.state,  # type: ignore[typeddict-item]
-        position=forecast.position if forecast else None,
-        eta_seconds=forecast.eta_seconds if forecast else None,
+        position=expected.position if expected and waits else None,
+        eta_seconds=expected.eta_seconds if expected and not ended else None,
         prompt=job.prompt,
         negative_prompt=job.negative_prompt,
         model=job.model,

@@ -1,8 +1,49 @@
 """Celery tasks. A message says "there is work" and nothing else; what to do is in the database."""
 
-from celery import shared_task
+from typing import Any
+
+from celery import shared_task, signals
 
 
 @shared_task(name="queue.work", ignore_result=True)
 def work() -> None:
-    """Claim the next chunk and run it."""
+    """Claim the next chunk and run it; its completion sends the next message on commit."""
+    from genqueue import worker  # the site only sends this task and never loads what it needs
+
+    worker.current().work()
+
+
+@shared_task(name="queue.sweep", ignore_result=True)
+def sweep() -> None:
+    """Take back what is late. Sites and workers do it every few seconds; this asks for it now."""
+    from genqueue import sweeper
+
+    sweeper.sweep()
+
+
+@signals.worker_init.connect
+def _worker_starts(sender: Any, **_: object) -> None:
+    from genqueue import worker
+
+    worker.start(sender.hostname)
+
+
+@signals.worker_ready.connect
+def _worker_is_ready(**_: object) -> None:
+    from genqueue import worker
+
+    worker.current().load()
+
+
+@signals.worker_shutting_down.connect
+def _worker_is_asked_to_stop(**_: object) -> None:
+    from genqueue import worker
+
+    worker.current().stopping.set()
+
+
+@signals.worker_shutdown.connect
+def _worker_stops(**_: object) -> None:
+    from genqueue import worker
+
+    worker.current().stop()

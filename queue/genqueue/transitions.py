@@ -44,8 +44,8 @@ class ChunkState(models.TextChoices):
 
 class WorkerState(models.TextChoices):
     LOADING = "loading"  # the worker itself, when its model is in memory
-    READY = "ready"  # the worker itself when it stops, its supervisor, or the sweeper
-    GONE = "gone"  # only the worker itself, when its machine slept and woke up
+    READY = "ready"  # gone: itself when it stops, its supervisor, the sweeper; or it starts anew
+    GONE = "gone"  # the worker itself: its process started again, or its machine woke up
 
 
 Moves = Mapping[str, frozenset[str]]
@@ -68,8 +68,8 @@ CHUNK: Moves = {
 }
 WORKER: Moves = {
     WorkerState.LOADING: frozenset({WorkerState.READY, WorkerState.GONE}),
-    WorkerState.READY: frozenset({WorkerState.GONE}),
-    WorkerState.GONE: frozenset({WorkerState.READY}),
+    WorkerState.READY: frozenset({WorkerState.LOADING, WorkerState.GONE}),
+    WorkerState.GONE: frozenset({WorkerState.LOADING, WorkerState.READY}),
 }
 MOVES: Mapping[str, Moves] = {"job": JOB, "image": IMAGE, "chunk": CHUNK, "worker": WORKER}
 

@@ -1,0 +1,190 @@
+"""Computes one leased chunk with `diffusion`, and reports every step.
+
+- The model, the newest conditionings and the latent of the image at hand stay in memory, so that
+  a worker that keeps its image reads nothing back.
+- Every step is written under the lease's fence; that write is also how a cancelled chunk is
+  noticed, so a worker stops within one step.
+- It imports torch, through the backend, when the first model is opened. One model is in memory at
+  a time: another one replaces it.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from django.conf import settings as site
+from numpy.typing import NDArray
+from safetensors import numpy as safetensors_numpy
+
+from diffusion.backends import Backend, open_backend
+from diffusion.model_folder import ModelFolder, find_models
+from diffusion.noise import initial_noise
+from diffusion.pictures import png_bytes
+from diffusion.preview import preview_webp
+from diffusion.settings import Settings
+from diffusion.tensors import from_bytes, to_bytes
+from genqueue import files, protocol
+from genqueue.models import ChunkKind
+from genqueue.protocol import Lease, LeaseLostError
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Conditioning = dict[str, Array]
+REMEMBERED = 8  # conditionings and latents
+
+
+class HopelessError(Exception):
+    """No worker here could compute this: its message is for people."""
+
+
+class StoppingError(Exception):
+    """The worker was asked to stop; the chunk goes on elsewhere from its checkpoint."""
+
+
+class Runner:
+    """stopping: asked between steps; True gives the chunk back after a checkpoint."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self._open: tuple[str, ModelFolder, Backend] | None = None
+        self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
+        self._latents: OrderedDict[int, tuple[int, Array]] = OrderedDict()
+
+    def load(self, name: str) -> Backend:
+        """Open the model and compute one step with it, so that the first picture is not slow."""
+        folder, backend = self._model(name)
+        side = folder.default_width, folder.default_height
+        conditioning = backend.encode("a warm-up", "", folder.default_guidance)
+        latent = backend.denoise(
+            conditioning,
+            initial_noise(0, folder.latent_shape(*side)),
+            steps=2,
+            guidance=folder.default_guidance,
+            start=0,
+            stop=1,
+            on_step=lambda step, latent: None,
+        )
+        backend.decode(latent)
+        return backend
+
+    def run(self, lease: Lease) -> None:
+        """Compute and hand in. Every ending is reported; only a broken database raises."""
+        try:
+            result, seconds = self._compute(lease)
+            protocol.complete(lease, result, seconds)
+        except LeaseLostError:
+            log.info("chunk %d is not ours any more", lease.chunk_id)
+        except StoppingError:
+            _unless_lost(lambda: protocol.release(lease))
+        except HopelessError as error:
+            reason = str(error)
+            _unless_lost(lambda: protocol.fail(lease, reason, hopeless=True))
+        except Exception as error:
+            log.exception("chunk %d failed", lease.chunk_id)
+            reason = f"{type(error).__name__}: {error}"
+            _unless_lost(lambda: protocol.fail(lease, reason))
+
+    def _compute(self, lease: Lease) -> tuple[bytes, float]:
+        folder, backend = self._model(lease.settings.model)
+        start = time.perf_counter()
+        if lease.kind == ChunkKind.ENCODE:
+            result = self._encode(lease, backend)
+        elif lease.kind == ChunkKind.DENOISE:
+            result = self._denoise(lease, folder, backend)
+        else:
+            result = self._decode(lease, folder, backend)
+        return result, time.perf_counter() - start
+
+    def _model(self, name: str) -> tuple[ModelFolder, Backend]:
+        if self._open is None or self._open[0] != name:
+            folder = find_models(*site.MODEL_ROOTS).get(name)
+            if folder is None:
+                raise HopelessError(f"There is no model {name!r} on this worker.")
+            self._open = None  # free the memory of the old one first
+            self._open = (name, folder, open_backend(site.BACKEND, folder))
+        return self._open[1], self._open[2]
+
+    def _encode(self, lease: Lease, backend: Backend) -> bytes:
+        wanted = lease.settings
+        conditioning = backend.encode(wanted.prompt, wanted.negative_prompt, wanted.guidance)
+        return to_bytes(conditioning)
+
+    def _denoise(self, lease: Lease, folder: ModelFolder, backend: Backend) -> bytes:
+        assert lease.image_id is not None
+        image_id = lease.image_id
+        saved_at = time.monotonic()
+
+        def on_step(step: int, latent: Array) -> None:
+            nonlocal saved_at
+            stopping = step < lease.stop and self._stopping()
+            late = time.monotonic() - saved_at >= site.CHECKPOINT_SECONDS
+            save = step < lease.stop and (late or stopping)
+            protocol.checkpoint(
+                lease,
+                step,
+                latent=to_bytes({"latent": latent}) if save else None,
+                preview=preview_webp(latent, folder),
+            )
+            if save:
+                saved_at = time.monotonic()
+            if stopping:
+                raise StoppingError
+
+        latent = backend.denoise(
+            self._conditioning(lease),
+            self._latent(lease, folder),
+            steps=lease.settings.steps,
+            guidance=lease.settings.guidance,
+            start=lease.start,
+            stop=lease.stop,
+            on_step=on_step,
+        )
+        _remember(self._latents, image_id, (lease.stop, latent))
+        return to_bytes({"latent": latent})
+
+    def _decode(self, lease: Lease, folder: ModelFolder, backend: Backend) -> bytes:
+        pixels = backend.decode(self._latent(lease, folder))
+        return png_bytes(pixels, inside_png(lease.settings, lease.seed or 0))
+
+    def _conditioning(self, lease: Lease) -> Conditioning:
+        known = self._conditionings.get(lease.conditioning)
+        if known is None:
+            known = safetensors_numpy.load(files.read(lease.conditioning))
+            _remember(self._conditionings, lease.conditioning, known)
+        return known
+
+    def _latent(self, lease: Lease, folder: ModelFolder) -> Array:
+        """Where this chunk starts: noise, what we computed last, or the checkpoint."""
+        assert lease.image_id is not None
+        assert lease.seed is not None
+        shape = folder.latent_shape(lease.settings.width, lease.settings.height)
+        if lease.latent is None:
+            return initial_noise(lease.seed, shape)
+        step = lease.start if lease.kind == ChunkKind.DENOISE else lease.settings.steps
+        known = self._latents.get(lease.image_id)
+        if known is not None and known[0] == step:
+            return known[1]
+        return from_bytes(files.read(lease.latent), {"latent": shape})["latent"]
+
+
+def inside_png(settings: Settings, seed: int) -> dict[str, Any]:
+    """The settings that make this one picture again: its own seed, one image."""
+    return {**settings.as_dict(), "seed": seed, "num_images": 1}
+
+
+def _remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > REMEMBERED:
+        memory.popitem(last=False)
+
+
+def _unless_lost(report: Callable[[], None]) -> None:
+    try:
+        report()
+    except LeaseLostError:
+        log.info("the lease had ended already")

@@ -1,0 +1,118 @@
+"""Statistics of the whole server, read from the database at most once a second per process.
+
+Times are of the newest 500 jobs. `images_in_all` and `steps_in_all` also count what was removed.
+"""
+
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import TypedDict
+
+from django.conf import settings
+from django.db.models import Count, F, QuerySet, Sum
+from django.utils import timezone
+
+from genqueue import presence
+from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Tally, Worker
+from genqueue.transitions import ChunkState, ImageState, JobState
+
+REUSED_FOR_SECONDS = 1.0
+NEWEST_JOBS = 500
+
+
+class SpreadJson(TypedDict):
+    """Seconds; None until there is a first value."""
+
+    median: float | None
+    p95: float | None
+
+
+class StatsJson(TypedDict):
+    rooms: int
+    rooms_online: int
+    peers_online: int
+    helpers_online: int
+    jobs: dict[str, int]
+    images: dict[str, int]
+    images_last_minute: int
+    images_in_all: int
+    steps_last_minute: int
+    steps_in_all: int
+    wait_seconds: SpreadJson
+    run_seconds: SpreadJson
+    uptime_seconds: float
+    version: str
+
+
+_started = time.monotonic()
+_lock = threading.Lock()
+_latest: tuple[float, StatsJson] | None = None
+
+
+def snapshot() -> StatsJson:
+    """The newest statistics, at most a second old. One caller reads them, the others wait."""
+    global _latest
+    with _lock:
+        if _latest is None or time.monotonic() - _latest[0] >= REUSED_FOR_SECONDS:
+            _latest = (time.monotonic(), _read())
+        return _latest[1]
+
+
+def forget() -> None:
+    """The next snapshot reads anew (tests)."""
+    global _latest
+    _latest = None
+
+
+def _read() -> StatsJson:
+    now = timezone.now()
+    minute_ago = now - timedelta(minutes=1)
+    tally = Tally.objects.filter(pk=1).first() or Tally()
+    rooms_online, peers = presence.rooms_and_peers()
+    done_lately = Image.objects.filter(finished_at__gte=minute_ago, state=ImageState.DONE)
+    return StatsJson(
+        rooms=Room.objects.count(),
+        rooms_online=rooms_online,
+        peers_online=peers,
+        helpers_online=Worker.objects.online(now).exclude(kind="tab").count(),
+        jobs=_by_state(Job.objects.order_by(), JobState.values),
+        images=_by_state(Image.objects.order_by(), ImageState.values),
+        images_last_minute=done_lately.count(),
+        images_in_all=tally.images_done,
+        steps_last_minute=_steps_since(minute_ago),
+        steps_in_all=tally.steps_done,
+        wait_seconds=_spread(
+            Job.objects.filter(started_at__isnull=False).order_by("-started_at"), "created_at",
+            "started_at",
+        ),
+        run_seconds=_spread(
+            Job.objects.filter(state=JobState.DONE).order_by("-finished_at"), "started_at",
+            "finished_at",
+        ),
+        uptime_seconds=round(time.monotonic() - _started, 1),
+        version=settings.VERSION,
+    )  # fmt: skip
+
+
+def _by_state(rows: "QuerySet[Job] | QuerySet[Image]", states: list[str]) -> dict[str, int]:
+    found = dict(rows.values_list("state").annotate(number=Count("pk")))
+    return {state: found.get(state, 0) for state in states}
+
+
+def _steps_since(moment: datetime) -> int:
+    chunks = Chunk.objects.filter(
+        finished_at__gte=moment, state=ChunkState.DONE, kind=ChunkKind.DENOISE
+    )
+    steps: int | None = chunks.aggregate(steps=Sum(F("stop") - F("start")))["steps"]
+    return steps or 0
+
+
+def _spread(jobs: "QuerySet[Job]", begin: str, end: str) -> SpreadJson:
+    pairs = jobs.values_list(begin, end)[:NEWEST_JOBS]
+    seconds = sorted((last - first).total_seconds() for first, last in pairs)
+    if not seconds:
+        return SpreadJson(median=None, p95=None)
+    return SpreadJson(
+        median=round(seconds[len(seconds) // 2], 3),
+        p95=round(seconds[int(0.95 * (len(seconds) - 1))], 3),
+    )

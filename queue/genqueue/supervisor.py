@@ -1,0 +1,105 @@
+"""Keeps one Celery worker process alive beside the embedded site.
+
+The worker may crash, be killed, or run out of memory: the site goes on, its leases go back at
+once, and it is started again, later and later while it keeps failing early.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import close_old_connections, connection
+
+from genqueue import worker
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+SETTLED_AFTER_SECONDS = 60.0  # a worker that lived this long starts again without a long pause
+STOP_SECONDS = 8.0
+
+
+class Supervisor(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="supervisor", daemon=True)
+        self.worker_id = _worker_id()
+        self._stopped = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker that runs now."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            with self._starting:
+                if self._stopped.is_set():
+                    break
+                self._process = self._start()
+            started = time.monotonic()
+            code = self._process.wait()
+            self._tidy_up()
+            if self._stopped.is_set():
+                break
+            if time.monotonic() - started > SETTLED_AFTER_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            log.warning("the worker ended (%s); it starts again in %.1f s", code, pause)
+            self._stopped.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        connection.close()
+
+    def stop(self) -> None:
+        """Ask the worker to stop, then make it. Returns when it is gone."""
+        with self._starting:
+            self._stopped.set()
+            process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self.is_alive():
+            self.join(timeout=STOP_SECONDS)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable, "-m", "celery", "--app", "p2pweb", "--quiet", "worker",
+            "--pool", "solo", "--hostname", "server", "--loglevel", "WARNING",
+            "--without-gossip", "--without-mingle", "--without-heartbeat",
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            worker.WORKER_ID: str(self.worker_id),
+            worker.SUPERVISOR_PID: str(os.getpid()),
+            "P2PWEB_DATA_DIR": str(settings.DATA_DIR),
+        }
+        # A session of its own: Ctrl-C in the terminal reaches the site, which stops the worker.
+        return subprocess.Popen(  # noqa: S603  (our own command)
+            command, cwd=settings.BASE_DIR, env=environment, start_new_session=True
+        )
+
+    def _tidy_up(self) -> None:
+        close_old_connections()
+        try:
+            worker.worker_is_gone(self.worker_id, fault=not self._stopped.is_set())
+        except Exception:
+            log.exception("the leases of the ended worker run out by themselves")
+
+
+def _worker_id() -> UUID:
+    """The same over restarts of the site, so that measured speeds keep their owner."""
+    path = settings.DATA_DIR / "worker-id"
+    if not path.exists():
+        path.write_text(str(uuid4()))
+    return UUID(path.read_text().strip())

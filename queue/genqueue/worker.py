@@ -1,0 +1,164 @@
+"""The Celery worker process as the queue sees it: its row, its heartbeat, its runner.
+
+- Its id is stable over restarts (from its supervisor, or from its node name), so that a new start
+  knows: whatever this id still leases is from before, and goes back at once.
+- A thread renews the lease and the row every HEARTBEAT_SECONDS while torch computes.
+- Started by a supervisor, it ends itself when that is gone.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
+
+from django.conf import settings
+from django.utils import timezone
+
+from genqueue import fairness, protocol, sweeper
+from genqueue.models import Chunk, Worker
+from genqueue.protocol import Lease, LeaseLostError
+from genqueue.transitions import ChunkState, WorkerState, move
+
+log = logging.getLogger(__name__)
+
+SUPERVISOR_PID = "P2PWEB_SUPERVISOR_PID"
+WORKER_ID = "P2PWEB_WORKER_ID"
+
+_current: "CeleryWorker | None" = None
+
+
+def current() -> "CeleryWorker":
+    assert _current is not None, "tasks run in a Celery worker process only"
+    return _current
+
+
+class CeleryWorker:
+    """This process. Made by `start` when Celery starts, ended by `stop`."""
+
+    def __init__(self, worker_id: UUID, name: str) -> None:
+        from genqueue.runner import Runner
+
+        self.id = worker_id
+        self.name = name
+        self.stopping = threading.Event()
+        self._lease: Lease | None = None
+        self._runner = Runner(self.stopping.is_set)
+        self._threads = [
+            sweeper.Repeating("heartbeat", settings.HEARTBEAT_SECONDS, self.heartbeat),
+            sweeper.Repeating("sweep", settings.SWEEP_SECONDS, sweeper.sweep),
+        ]
+        if os.environ.get(SUPERVISOR_PID):
+            self._threads.append(sweeper.Repeating("orphan watch", 1, self._end_when_orphaned))
+
+    def register(self) -> None:
+        """Say that this worker is loading, and take back what it leased before it was restarted."""
+        here = {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()}
+        row, new = Worker.objects.get_or_create(pk=self.id, defaults=here)
+        if not new:
+            if row.state != WorkerState.LOADING:
+                move(Worker, row.pk, row.state, WorkerState.LOADING)
+            Worker.objects.filter(pk=self.id).update(
+                **here, last_seen_at=timezone.now(), started_at=timezone.now()
+            )
+        give_back(self.id, "The worker was restarted.")
+        for thread in self._threads:
+            thread.start()
+
+    def load(self) -> None:
+        """Open the default model. Raises what the backend raises: the process then ends."""
+        from diffusion.model_folder import find_models
+
+        models = find_models(*settings.MODEL_ROOTS)
+        device = ""
+        if models:
+            name = (
+                settings.DEFAULT_MODEL if settings.DEFAULT_MODEL in models else next(iter(models))
+            )
+            device = self._runner.load(name).device
+        else:
+            log.warning("no model in %s", ", ".join(map(str, settings.MODEL_ROOTS)))
+        Worker.objects.filter(pk=self.id).update(device=device)
+        move(Worker, self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now())
+        fairness.wake_workers()
+
+    def work(self) -> None:
+        """Claim one chunk and run it."""
+        if self.stopping.is_set():
+            return
+        lease = protocol.claim(self.id)
+        if lease is None:
+            return
+        self._lease = lease
+        try:
+            self._runner.run(lease)
+        finally:
+            self._lease = None
+
+    def heartbeat(self) -> None:
+        rows = Worker.objects.filter(pk=self.id)
+        rows.update(last_seen_at=timezone.now())
+        move(Worker, self.id, WorkerState.GONE, WorkerState.READY)  # this machine slept and woke
+        lease = self._lease
+        if lease is not None:
+            try:
+                protocol.renew(lease)
+            except LeaseLostError:
+                log.info("the lease of chunk %d has ended", lease.chunk_id)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.stop()
+        worker_is_gone(self.id, fault=False)
+
+    def _end_when_orphaned(self) -> None:
+        if os.getppid() != int(os.environ[SUPERVISOR_PID]):
+            log.warning("the site that started this worker is gone; ending too")
+            self.stopping.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def start(node_name: str) -> None:
+    """Called once, when Celery starts this process."""
+    global _current
+    if settings.EMBEDDED:
+        os.nice(settings.WORKER_NICENESS)  # pages stay quick while the cores compute
+    _current = CeleryWorker(_stable_id(node_name), node_name)
+    _current.register()
+
+
+def _stable_id(node_name: str) -> UUID:
+    given = os.environ.get(WORKER_ID)
+    if given:
+        return UUID(given)
+    worker_id = uuid5(NAMESPACE_DNS, f"{node_name}.p2pweb")
+    namesake = Worker.objects.filter(pk=worker_id, host=socket.gethostname()).first()
+    if namesake is not None and namesake.pid not in (None, os.getpid()) and _alive(namesake.pid):
+        return uuid4()  # two workers were started under one name: both may work
+    return worker_id
+
+
+def _alive(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def give_back(worker_id: UUID, error: str, *, fault: bool = True) -> int:
+    """Take back every lease this worker holds; returns how many."""
+    leased = Chunk.objects.filter(worker_id=worker_id, state=ChunkState.LEASED)
+    return protocol.take_back(leased, fault=fault, error=error)
+
+
+def worker_is_gone(worker_id: UUID, *, fault: bool = True) -> None:
+    """Whoever knows that the process has ended says so: nobody waits for its lease to run out."""
+    row = Worker.objects.filter(pk=worker_id).first()
+    if row is not None and row.state != WorkerState.GONE:
+        move(Worker, row.pk, row.state, WorkerState.GONE)
+    give_back(worker_id, "The worker's process ended.", fault=fault)
