@@ -1,0 +1,94 @@
+"""From trained parts to a model folder, and back: the folder is also what training resumes from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, PRXTransformer2DModel
+from tokenizers import Tokenizer
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+from diffusion import byte_bpe
+from diffusion.model_writer import transformers_tokenizer, write_model_folder
+
+from .compose import Composer
+from .feed import Feed
+from .glyphs import Glyph
+from .scenes import ScenePlanner
+from .shapes import VOCABULARY, load_parts
+
+# The shift that eight steps look best with, see docs/models/prx-emoji.md.
+SHIFT = 2.0
+LOG = "training.json"
+
+
+@dataclass
+class Parts:
+    """The trained parts of one model."""
+
+    text_encoder: T5GemmaEncoder
+    transformer: PRXTransformer2DModel
+    vae: AutoencoderKL
+    tokenizer: Tokenizer
+
+
+def fresh_tokenizer(glyphs: list[Glyph], visible: np.ndarray, file: Path) -> None:
+    """Train the tokenizer on names and captions, and write it."""
+    planner = ScenePlanner(glyphs, visible, seed=0)
+    texts = [name for glyph in glyphs for name in glyph.names]
+    texts += [planner.any_scene().caption for _ in range(60_000)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    byte_bpe.train(texts, VOCABULARY).save(str(file))
+
+
+def export(
+    folder: Path, parts: Parts, log: list[dict[str, Any]], composer: Composer, feed: Feed
+) -> None:
+    """Write the folder: f16 weights, tokenizer, scheduler, preview map and training log."""
+    write_model_folder(
+        folder,
+        parts.transformer,
+        parts.vae,
+        parts.text_encoder,
+        transformers_tokenizer(parts.tokenizer),
+        FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
+        dtype=torch.float16,
+    )
+    (folder / "preview.json").write_text(json.dumps(preview_map(parts.vae, composer, feed)) + "\n")
+    (folder / LOG).write_text(json.dumps(log, indent=1) + "\n")
+
+
+def read_parts(folder: Path, tokenizer: Tokenizer) -> Parts:
+    """What `export` wrote, in f32."""
+    return Parts(*load_parts(folder), tokenizer)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """What earlier runs said of themselves, the oldest first."""
+    log: list[dict[str, Any]] = json.loads((folder / LOG).read_text())
+    return log
+
+
+@torch.no_grad()
+def preview_map(vae: AutoencoderKL, composer: Composer, feed: Feed) -> dict[str, Any]:
+    """The least-squares linear map from a latent's 16 channels to the mean colour of its pixels.
+
+    Over latents as the transformer sees them (scaled); colours in 0..1.
+    """
+    pixels = composer.draw(feed.next().plan, 256)
+    latents = vae.encoder(pixels).chunk(2, 1)[0]
+    latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+    colours = torch.nn.functional.avg_pool2d(pixels, 8) / 2 + 0.5
+    rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
+    rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1).double().cpu()
+    wanted = colours.permute(0, 2, 3, 1).flatten(0, 2).double().cpu()
+    solution = torch.linalg.lstsq(rows, wanted).solution
+    return {
+        "matrix": [[round(value, 5) for value in row] for row in solution[:-1].tolist()],
+        "bias": [round(value, 5) for value in solution[-1].tolist()],
+    }

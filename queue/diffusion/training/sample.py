@@ -1,0 +1,67 @@
+"""Pictures for many captions at once, from the parts of a model; what evaluation looks at."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, PRXTransformer2DModel
+from tokenizers import Tokenizer
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+from .feed import tokenise
+from .train_transformer import encode_text, text_mask
+
+
+def schedule(steps: int, shift: float) -> list[float]:
+    """Noise levels from 1 to 0, `steps` + 1 of them, as FlowMatchEulerDiscreteScheduler has them.
+
+    diffusers applies the shift twice: once to the ends of the line, once to the line.
+    """
+
+    def shifted(level: float) -> float:
+        return shift * level / (1 + (shift - 1) * level)
+
+    first, last = shifted(1.0), shifted(0.001)
+    levels = [first + (last - first) * index / max(1, steps - 1) for index in range(steps)]
+    return [*map(shifted, levels), 0.0]
+
+
+@torch.no_grad()
+def draw(
+    parts: tuple[T5GemmaEncoder, PRXTransformer2DModel, AutoencoderKL],
+    tokenizer: Tokenizer,
+    captions: list[str],
+    *,
+    side: int,
+    steps: int,
+    guidance: float,
+    shift: float,
+    seed: int,
+    batch: int = 64,
+) -> torch.Tensor:
+    """Pixels in -1..1, f32 [captions, 3, side, side] on the CPU."""
+    encoder, transformer, vae = parts
+    device = next(transformer.parameters()).device
+    generator = torch.Generator("cpu").manual_seed(seed)
+    levels = schedule(steps, shift)
+    pictures = []
+    for start in range(0, len(captions), batch):
+        some = captions[start : start + batch]
+        ids, lengths = (torch.from_numpy(part).to(device) for part in tokenise(tokenizer, some))
+        ids = torch.cat([torch.zeros_like(ids), ids])
+        mask = text_mask(torch.cat([torch.zeros_like(lengths), lengths]))
+        features = encode_text(encoder, ids, mask)
+        shape = (len(some), vae.config.latent_channels, side // 8, side // 8)
+        latent = torch.randn(shape, generator=generator).to(device)
+        for level, following in zip(levels, levels[1:], strict=False):
+            velocity = transformer(
+                hidden_states=torch.cat([latent, latent]),
+                timestep=torch.full((2 * len(some),), level, device=device),
+                encoder_hidden_states=features,
+                attention_mask=mask,
+                return_dict=False,
+            )[0]
+            without, with_text = velocity.chunk(2)
+            latent = latent + (following - level) * (without + guidance * (with_text - without))
+        decoded = vae.decoder(latent / vae.config.scaling_factor + vae.config.shift_factor)
+        pictures.append(decoded.clamp(-1, 1).float().cpu())
+    return torch.cat(pictures)
