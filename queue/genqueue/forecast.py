@@ -195,3 +195,9 @@ class _Simulation:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 2)
+
+
+def forget() -> None:
+    """The next forecast is made anew (tests)."""
+    global _latest
+    _latest = None

@@ -1,8 +1,12 @@
 """Celery tasks. A message says "there is work" and nothing else; what to do is in the database."""
 
+import logging
 from typing import Any
 
 from celery import shared_task, signals
+from celery.exceptions import WorkerShutdown
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(name="queue.work", ignore_result=True)
@@ -32,7 +36,12 @@ def _worker_starts(sender: Any, **_: object) -> None:
 def _worker_is_ready(**_: object) -> None:
     from genqueue import worker
 
-    worker.current().load()
+    try:
+        worker.current().load()
+    except Exception as error:
+        # Celery only logs what a signal handler raises; a worker without a model must not stay.
+        log.exception("the model could not be loaded")
+        raise WorkerShutdown(1) from error
 
 
 @signals.worker_shutting_down.connect

@@ -1,0 +1,86 @@
+"""`manage.py serve`: the whole product on one machine, in one command.
+
+Brings the database up to date, listens, runs the site (Daphne) in this process and, without
+REDIS_URL, one Celery worker in a process of its own. Ctrl-C or SIGTERM stops both.
+"""
+
+import argparse
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from daphne.server import Server
+from django.conf import settings
+from django.core.management import BaseCommand, call_command
+
+from genqueue import lan, site
+from genqueue.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    help = "Serve the site and, without Redis, run its worker."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument(
+            "--lan",
+            action="store_true",
+            help="https on the local network, with a certificate made on the spot",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        port: int = options["port"]
+        if options["lan"]:
+            addresses = lan.addresses()
+            certificate = lan.certificate(settings.DATA_DIR / "lan", addresses)
+            lan.allow(addresses, port)
+            endpoints = [certificate.endpoint(port)]
+            url = f"https://{addresses[0]}:{port}/"
+        else:
+            endpoints = build_endpoint_description_strings(host=options["host"], port=port)
+            url = f"http://{options['host']}:{port}/"
+
+        from p2pweb.asgi import application
+
+        supervisor = Supervisor() if settings.EMBEDDED else None
+
+        def listening() -> None:
+            self._say_where(url, options["lan"])
+            site.start_threads()
+            if supervisor is not None:
+                supervisor.start()
+
+        server = Server(
+            application=application,
+            endpoints=endpoints,
+            signal_handlers=True,
+            ready_callable=listening,
+            server_name="p2pweb",
+            websocket_timeout=-1,  # a room page stays open for days
+            application_close_timeout=2,
+        )
+        try:
+            server.run()
+        finally:
+            site.stop()
+            if supervisor is not None:
+                supervisor.stop()
+        if server.abort_start:
+            raise SystemExit(f"Could not listen on port {port}: is another server using it?")
+
+    def _say_where(self, url: str, on_lan: bool) -> None:
+        self.stdout.write(f"\nOpen {url}")
+        if on_lan:
+            self.stdout.write(lan.qr_code(url))
+            self.stdout.write(
+                "Others in the house can open it too. Their browser warns once about the\n"
+                "certificate, because this machine made it itself."
+            )
+        self.stdout.write(
+            f"Admin: {url}admin/ (make its user with: python manage.py createsuperuser)"
+        )
+        if not on_lan:
+            self.stdout.write("For phones and others in the house: python manage.py serve --lan")
+        self.stdout.flush()
