@@ -42,7 +42,7 @@ def problem_of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
         found[0]["code"],
         HTTPStatus.UNPROCESSABLE_ENTITY,
         found[0]["detail"],
-        field=found[0]["field"],
+        field=found[0]["field"] or None,
         errors=found,
     )
 
@@ -53,7 +53,7 @@ def register(api: NinjaAPI) -> None:
     def answers(of: Callable[[Any], Problem]) -> Callable[[HttpRequest, Any], HttpResponse]:
         return lambda request, error: problem_response(of(error))
 
-    def unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
+    def unforeseen(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
         raise error
 
     api.add_exception_handler(Problem, answers(lambda problem: problem))
@@ -81,9 +81,9 @@ def _one_error(error: Mapping[str, Any]) -> dict[str, str]:
         return {"code": "missing-field", "field": field, "detail": f"{field} is required."}
     if kind == "extra_forbidden":
         return {"code": "unknown-field", "field": field, "detail": "There is no such field."}
-    if kind == "string_unicode":
-        detail = f"{field} holds half of a surrogate pair, which is not a character."
-        return {"code": "invalid-character", "field": field, "detail": detail}
+    if kind == "string_unicode":  # only names: half surrogates in values go to diffusion's check
+        detail = "The name of a field is not text."
+        return {"code": "unknown-field", "field": "", "detail": detail}
     if what in ("type", "parsing", "number", "from_float") and wanted in _WANTED:
         detail = f"{field} must be {_WANTED[wanted]}; strings and numbers are not converted."
         return {"code": "wrong-type", "field": field, "detail": detail}

@@ -1,0 +1,87 @@
+"""Who may do what through the API.
+
+- Unsafe calls from pages of another site are refused, unless the CORS settings allow that site.
+- Callers without a cookie are new clients each time, so they share a budget by address.
+"""
+
+import hashlib
+import ipaddress
+import time
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.cache import cache
+from django.http import HttpRequest
+
+from genqueue import clients
+from genqueue.problems import Problem
+
+
+def refuse_other_sites(request: HttpRequest) -> None:
+    """Problem 403 when a browser says that a page of another origin sent this.
+
+    Browsers set Sec-Fetch-Site and Origin themselves; callers that are no browsers send neither.
+    """
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site")
+    if site in ("same-origin", "none"):
+        return
+    if origin is None:
+        if site is None:
+            return
+    elif _same_origin(request, origin) or _allowed_by_cors(origin):
+        return
+    raise Problem(
+        "cross-site",
+        HTTPStatus.FORBIDDEN,
+        "Pages of other sites may not do this; an administrator can allow theirs.",
+    )
+
+
+def _same_origin(request: HttpRequest, origin: str) -> bool:
+    own = f"{request.scheme}://{request.get_host()}"
+    return origin == own or origin in settings.CSRF_TRUSTED_ORIGINS
+
+
+def _allowed_by_cors(origin: str) -> bool:
+    if settings.CORS_ALLOW_ALL_ORIGINS:
+        return True
+    return bool(urlsplit(origin).netloc) and origin in settings.CORS_ALLOWED_ORIGINS
+
+
+def spend_budget_of_address(request: HttpRequest) -> None:
+    """Problem 429 when callers without a cookie at this address made too many jobs in a minute.
+
+    A caller that keeps its cookie is one client and has that client's limits instead.
+    """
+    if clients.known_client(request) is not None:
+        return
+    limit: int = settings.P2PWEB_LIMITS["jobs_a_minute_without_cookie"]
+    now = time.time()
+    minute = int(now // 60)
+    key = f"jobs-without-cookie:{_network(request)}:{minute}"
+    cache.add(key, 0, timeout=120)
+    if cache.incr(key) > limit:
+        seconds = max(1, int((minute + 1) * 60 - now) + 1)
+        raise Problem(
+            "too-many-jobs-without-cookie",
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"Callers without our cookie may make {limit} jobs a minute from one address. Keep the"
+            " cookie that comes with the first answer, or wait.",
+            headers={"Retry-After": str(seconds)},
+            limit=limit,
+        )
+
+
+def _network(request: HttpRequest) -> str:
+    """A hash of the caller's address, of its /64 for IPv6: one household, one budget."""
+    address = request.META.get("REMOTE_ADDR") or "unknown"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        pass
+    else:
+        if isinstance(parsed, ipaddress.IPv6Address):
+            address = str(ipaddress.ip_network((parsed, 64), strict=False))
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
