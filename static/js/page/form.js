@@ -1,0 +1,64 @@
+// The form's own manners: Enter generates, examples and pictures fill it, and it remembers.
+
+import { Completion } from 'page/completion.js';
+import { restore, save } from 'page/remember.js';
+
+const theForm = () => document.getElementById('generate-form');
+const prompt = () => document.getElementById('prompt');
+
+export function startForm(room) {
+  const completion = new Completion();
+  const params = new URLSearchParams(location.search);
+  if (params.size) history.replaceState(history.state, '', location.pathname);
+  else restore(theForm(), room);
+
+  document.addEventListener('keydown', (event) => {
+    if (event.target !== prompt() || completion.key(event)) return;
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      completion.close();
+      theForm().requestSubmit();
+    }
+  });
+  for (const type of ['input', 'change', 'toggle', 'htmx:after:swap']) {
+    document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
+  }
+  document.addEventListener('click', (event) => {
+    const example = event.target.closest('[data-example]');
+    if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    fillPrompt(example.textContent);
+  });
+  acceptPictures();
+  save(theForm(), room);
+}
+
+function fillPrompt(text) {
+  prompt().value = text;
+  prompt().dispatchEvent(new Event('input', { bubbles: true }));
+  prompt().focus();
+}
+
+// A PNG made here carries its settings; the server reads them and sends the form filled.
+function acceptPictures() {
+  const holdsFile = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+  document.addEventListener('dragover', (event) => {
+    if (!holdsFile(event)) return;
+    event.preventDefault();
+    theForm().classList.add('dropping');
+  });
+  document.addEventListener('dragleave', (event) => {
+    if (!event.relatedTarget) theForm().classList.remove('dropping');
+  });
+  document.addEventListener('drop', (event) => {
+    if (!holdsFile(event)) return;
+    event.preventDefault();
+    theForm().classList.remove('dropping');
+    document.getElementById('picture-file').files = event.dataTransfer.files;
+    document.getElementById('picture-form').requestSubmit();
+  });
+  document.addEventListener('change', (event) => {
+    const chosen = event.target.id === 'picture-file' && event.target.files.length > 0;
+    if (chosen) document.getElementById('picture-form').requestSubmit();
+  });
+}

@@ -1,0 +1,49 @@
+// Puts the room into the page: fills the partials, and never touches what did not change.
+
+import { fill, reconcile } from 'page/slots.js';
+import { galleryOf, helperSlots, noticeSlots, peerSlots, queueOf } from 'page/view.js';
+
+export class LivePage {
+  #viewer;
+
+  // viewer: { label, owner }; owner is known anew with every state.
+  constructor(viewer, { added }) {
+    this.#viewer = viewer;
+    this.added = added;
+  }
+
+  // Returns the figures that were not there before.
+  show(room) {
+    const viewer = { ...this.#viewer, owner: room.head.owner === this.#viewer.label };
+    const jobs = room.jobs;
+    const { added } = this;
+    const queue = document.getElementById('queue');
+    reconcile(queue, 'job', queueOf(jobs, viewer), added);
+    queue.dataset.revision = room.revision;
+    const pictures = document.getElementById('pictures');
+    const fresh = reconcile(pictures, 'picture', galleryOf(jobs, viewer), added);
+    pictures.dataset.revision = room.revision;
+    const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs));
+    reconcile(document.getElementById('helpers'), 'helper', helpers, added);
+    fill(document.getElementById('notices'), noticeSlots(room.head, room.waiting.length));
+    this.showPeers(room, viewer);
+    return fresh;
+  }
+
+  showPeers(room, viewer = { ...this.#viewer, owner: room.head.owner === this.#viewer.label }) {
+    const { room: id } = room.head;
+    const peers = room.peers.map((peer) => peerSlots(peer, id, viewer, room.peer));
+    reconcile(document.getElementById('peers'), 'peer', peers, this.added);
+    document.getElementById('peer-count').textContent = String(room.peers.length);
+  }
+
+  // htmx has put in lists of an older revision than the room known here?
+  isBehind(room) {
+    const shown = ['queue', 'pictures'].map((id) => document.getElementById(id).dataset.revision);
+    return shown.some((revision) => Number(revision) < room.revision);
+  }
+}
+
+export function notice(name, shown) {
+  document.querySelector(`[data-notice="${name}"]`).hidden = !shown;
+}

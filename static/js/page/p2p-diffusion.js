@@ -1,0 +1,117 @@
+// The room page: joins its parts. Everything works without this file, only not by itself.
+
+import { startForm } from 'page/form.js';
+import { startLightbox } from 'page/lightbox.js';
+import { LivePage, notice } from 'page/live.js';
+import { visit } from 'page/recent.js';
+import { Room } from 'page/room.js';
+import { RoomSocket } from 'page/socket.js';
+import { announcement, titleOf } from 'page/title.js';
+
+const { room: id, client: label } = document.body.dataset;
+const heading = document.querySelector('h1');
+const nameOf = () => `${room.head?.title || heading.textContent} · P2P Diffusion`;
+const powered = (element) => window.htmx?.process(element);
+
+document.documentElement.classList.add('scripted');
+visit(id, heading.textContent);
+startForm(id);
+const leaveIfGone = startLightbox(powered);
+startSharing();
+startChoosing();
+notice('insecure', !window.isSecureContext);
+
+// What the server says, as it says it ------------------------------------------------------------
+const room = new Room();
+const page = new LivePage({ label }, { added: powered });
+let seen = null; // pictures that were there before, so that only new ones are announced
+let drawing = false;
+let connectedOnce = false;
+
+const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
+  revision: () => room.revision,
+  message(message) {
+    if (!room.apply(message)) socket.send({ type: 'room.resync' });
+    else if (message.type !== 'peer.beat') draw();
+  },
+  open() {
+    connectedOnce = true;
+    document.body.dataset.connected = '';
+    notice('offline', false);
+  },
+  closed() {
+    delete document.body.dataset.connected;
+    notice('offline', connectedOnce);
+  },
+});
+socket.connect();
+addEventListener('online', () => socket.hurry());
+document.addEventListener('visibilitychange', () => document.hidden || socket.hurry());
+addEventListener('pagehide', () => socket.stop());
+addEventListener('pageshow', (event) => event.persisted && socket.connect());
+
+// Messages that come together are drawn together; a hidden tab draws too, for its title.
+function draw() {
+  if (drawing || !room.head) return;
+  drawing = true;
+  queueMicrotask(() => {
+    drawing = false;
+    page.show(room);
+    announce();
+    leaveIfGone();
+    document.title = titleOf(room.jobs, nameOf());
+  });
+}
+
+function announce() {
+  const now = room.pictures;
+  if (seen) {
+    const fresh = [...now].filter((picture) => !seen.has(picture));
+    const figures = fresh.map((name) => document.getElementById(`picture-${name.replace('/', '-')}`));
+    for (const figure of figures) figure.classList.add('fresh');
+    const text = announcement(
+      figures.map((figure) => figure.querySelector('.picture-prompt').textContent),
+    );
+    if (text) document.getElementById('announce').textContent = text;
+  }
+  seen = now;
+}
+
+// What htmx brings ---------------------------------------------------------------------------------
+document.addEventListener('htmx:after:swap', () => {
+  if (room.head && page.isBehind(room)) page.show(room);
+  leaveIfGone();
+});
+document.addEventListener('htmx:before:request', () => notice('failed', false));
+for (const type of ['htmx:error', 'htmx:response:error']) {
+  document.addEventListener(type, ({ detail }) => {
+    const status = detail.ctx?.response?.status ?? 0;
+    if (status === 0 || status >= 500) notice('failed', true);
+  });
+}
+
+// Small things -------------------------------------------------------------------------------------
+function startSharing() {
+  const link = document.getElementById('share-link');
+  const copy = document.getElementById('copy');
+  copy.hidden = false;
+  copy.addEventListener('click', async () => {
+    link.select();
+    const done = navigator.clipboard
+      ? await navigator.clipboard.writeText(link.value).then(() => true, () => false)
+      : false;
+    document.getElementById('copied').textContent = done
+      ? 'Copied.'
+      : 'The link is selected: copy it with Ctrl C.';
+  });
+}
+
+function startChoosing() {
+  const chosen = document.getElementById('chosen');
+  document.addEventListener('change', (event) => {
+    if (!event.target.matches('.choice')) return;
+    const count = document.querySelectorAll('.choice:checked').length;
+    chosen.textContent = count ? `${count} selected` : '';
+  });
+}

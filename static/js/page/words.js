@@ -1,0 +1,51 @@
+// What the model can draw by name: completions while typing, and words it has not learned.
+
+const WORD = /[\p{L}\p{N}]+(?:'[\p{L}\p{N}]+)*/gu;
+const LONGEST_NAME_WORDS = 5;
+const SHOWN = 8;
+
+// vocabulary: { names, colours, relations, words } as /api/models gives it.
+export class Words {
+  #names;
+  #known;
+
+  constructor({ names, colours, relations, words }) {
+    this.#names = [...new Set([...names, ...colours])];
+    const entries = [...names, ...colours, ...relations, ...words];
+    this.#known = new Set(entries.flatMap((entry) => wordsOf(entry)));
+  }
+
+  // What the text before the caret may go on to: { start, options }, the best first. The longest
+  // beginning of a name counts: "full mo" is the full moon, not every "mo".
+  complete(text, caret) {
+    const before = text.slice(0, caret);
+    const starts = [...before.matchAll(WORD)].map((match) => match.index);
+    if (!starts.length || /[^\p{L}\p{N}' -]$/u.test(before)) return nothing;
+    for (const start of starts.slice(-LONGEST_NAME_WORDS)) {
+      const typed = before.slice(start).toLowerCase();
+      if (typed.trim().length < 2) continue;
+      const options = this.#names.filter((name) => name.startsWith(typed) && name !== typed.trim());
+      if (options.length) return { start, options: options.slice(0, SHOWN) };
+    }
+    const start = starts.at(-1);
+    const last = before.slice(start).toLowerCase();
+    if (last.length < 3) return nothing;
+    const inside = this.#names.filter((name) => name.includes(` ${last}`));
+    return { start, options: inside.slice(0, SHOWN) };
+  }
+
+  unknown(prompt) {
+    return [...new Set(wordsOf(prompt).filter((word) => !this.#known.has(word)))];
+  }
+}
+
+const nothing = { start: 0, options: [] };
+const wordsOf = (text) => text.toLowerCase().match(WORD) ?? [];
+
+// Gently, and only whole words: the one being typed is left alone.
+export function hint(title, unknown) {
+  if (!unknown.length) return '';
+  const shown = unknown.slice(0, 4).map((word) => `“${word}”`);
+  const more = unknown.length > 4 ? ` and ${unknown.length - 4} more` : '';
+  return `${title} has not learned ${shown.join(', ')}${more}: it will guess.`;
+}
