@@ -1,0 +1,128 @@
+"""One reader a room and process, however many tabs look.
+
+A hint (or a beat, when hints were lost) makes the feed read the room once and hand the new state
+to every socket, which sends what is news to its own page. Hints that come while it reads are
+answered by one more reading: a burst of steps costs two.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+from django.db import DatabaseError
+
+from rooms import presence, state
+from rooms.presence import PeerJson
+from rooms.state import RoomState
+
+log = logging.getLogger(__name__)
+
+BETWEEN_READINGS_SECONDS = 0.04
+CHECK_SECONDS = 2.0
+
+
+class Subscriber(Protocol):
+    async def show_room(self, now: RoomState) -> None: ...
+    async def show_peers(self, peers: list[PeerJson]) -> None: ...
+
+
+class Feed:
+    """Lives while it has subscribers; `feed_of` makes it, `leave` drops it."""
+
+    def __init__(self, room_id: str) -> None:
+        self.room_id = room_id
+        self.room: RoomState | None = None
+        self.peers: list[PeerJson] = []
+        self._subscribers: set[Subscriber] = set()
+        self._reading: asyncio.Task[None] | None = None
+        self._stale = {"room": False, "peers": False}
+        self._checked_at = time.monotonic()
+
+    async def enter(self, subscriber: Subscriber) -> RoomState:
+        """The room as it is now; later states come through `show_room`."""
+        self._subscribers.add(subscriber)
+        await self.read_now()
+        assert self.room is not None
+        return self.room
+
+    async def read_now(self) -> RoomState:
+        """Wait for a reading that began after this call."""
+        while self._reading is not None:
+            await asyncio.wait([self._reading])
+        self.hint(room=True, peers=True)
+        assert self._reading is not None
+        await asyncio.shield(self._reading)
+        assert self.room is not None
+        return self.room
+
+    def leave(self, subscriber: Subscriber) -> None:
+        self._subscribers.discard(subscriber)
+        if not self._subscribers:
+            feeds = _feeds()
+            if feeds.get(self.room_id) is self:
+                del feeds[self.room_id]
+
+    def hint(self, *, room: bool = False, peers: bool = False) -> None:
+        """Something may have changed: read it, once for all hints that come meanwhile."""
+        self._stale["room"] |= room
+        self._stale["peers"] |= peers
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read_while_stale())
+
+    async def check(self) -> None:
+        """Compare with the database, at most every 2 s: this is what finds lost hints."""
+        now = time.monotonic()
+        if now - self._checked_at < CHECK_SECONDS or self._reading is not None:
+            return
+        self._checked_at = now
+        head = await database_sync_to_async(state.head_of)(self.room_id)
+        revision = await database_sync_to_async(state.revision_of)(self.room_id)
+        peers = await database_sync_to_async(presence.peers)(self.room_id)
+        known = self.room
+        self.hint(
+            room=known is None or known.revision != revision or known.head != head,
+            peers=peers != self.peers,
+        )
+
+    async def _read_while_stale(self) -> None:
+        try:
+            while self._stale["room"] or self._stale["peers"]:
+                room, peers = self._stale["room"], self._stale["peers"]
+                self._stale = {"room": False, "peers": False}
+                if room:
+                    self.room = await database_sync_to_async(state.load)(self.room_id, self.room)
+                if peers:
+                    self.peers = await database_sync_to_async(presence.peers)(self.room_id)
+                await self._show(room, peers)
+                if self._stale["room"] or self._stale["peers"]:
+                    await asyncio.sleep(BETWEEN_READINGS_SECONDS)
+        except DatabaseError:
+            log.exception("room %s could not be read; the next beat tries again", self.room_id)
+        finally:
+            self._reading = None
+
+    async def _show(self, room: bool, peers: bool) -> None:
+        for subscriber in list(self._subscribers):
+            if room and self.room is not None:
+                await subscriber.show_room(self.room)
+            if peers:
+                await subscriber.show_peers(self.peers)
+
+
+_all_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Feed]] = WeakKeyDictionary()
+
+
+def _feeds() -> dict[str, Feed]:
+    return _all_feeds.setdefault(asyncio.get_running_loop(), {})
+
+
+def feed_of(room_id: str) -> Feed:
+    return _feeds().setdefault(room_id, Feed(room_id))
+
+
+def has_feeds() -> bool:
+    """Whether anybody looks at any room through this process."""
+    return bool(_feeds())

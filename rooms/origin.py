@@ -1,0 +1,68 @@
+"""Which pages may open the room WebSocket: those of this very site, by full origin.
+
+Channels' AllowedHostsOriginValidator compares hosts alone, so a page on another port or without
+TLS would pass. Here scheme, host and port must be those the socket itself was opened on, or an
+origin of the setting CSRF_TRUSTED_ORIGINS. A connection without an Origin is no browser: refused.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable
+from channels.security.websocket import WebsocketDenier
+from django.conf import settings
+from django.http.request import validate_host
+
+PORTS = {"http": 80, "https": 443}
+
+
+class SameOriginValidator:
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Any:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        allowed = _same_origin(scope, headers, origin) or _trusted(origin)
+        target = self.application if allowed else WebsocketDenier()
+        return await target(scope, receive, send)
+
+
+def _trusted(origin: str) -> bool:
+    parsed = _parsed(origin)
+    return parsed is not None and any(
+        _parsed(own) == parsed for own in settings.CSRF_TRUSTED_ORIGINS
+    )
+
+
+def _same_origin(scope: dict[str, Any], headers: dict[bytes, bytes], origin: str) -> bool:
+    host = headers.get(b"host", b"").decode("latin-1")
+    scheme = "https" if scope["scheme"] == "wss" or _tls_proxy(headers) else "http"
+    own = _parsed(f"{scheme}://{host}")
+    hosts = settings.ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
+    return own is not None and validate_host(own[1], hosts) and _parsed(origin) == own
+
+
+def _tls_proxy(headers: dict[bytes, bytes]) -> bool:
+    """Whether a proxy that the site trusts (SECURE_PROXY_SSL_HEADER) says it was https."""
+    trusted = settings.SECURE_PROXY_SSL_HEADER
+    if not trusted:
+        return False
+    name, value = trusted
+    header = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
+    return headers.get(header, b"").decode("latin-1") == value
+
+
+def _parsed(origin: str) -> tuple[str, str, int] | None:
+    """(scheme, host, port); None for what is no http origin."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/"):
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts.scheme, host, port or PORTS[parts.scheme]

@@ -1,0 +1,173 @@
+"""What the views of one room share: who looks, the room as it is, and how to answer.
+
+With htmx an answer is a partial; without JavaScript a whole page, or a redirect back to it.
+"""
+
+import re
+from functools import cached_property
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import segno
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
+from django.utils.safestring import SafeString, mark_safe
+
+from genqueue import actions
+from genqueue.api.trust import spend_budget_of_address
+from genqueue.clients import client_label, client_of
+from genqueue.models import Image, Room
+from genqueue.problems import Problem
+from genqueue.transitions import ImageState
+from rooms import presence, slots, state
+from rooms.forms import GenerateForm, blank_form
+from rooms.slots import Viewer
+
+ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class RoomPage:
+    """One request about one room."""
+
+    def __init__(self, request: HttpRequest, room_id: str) -> None:
+        self.request = request
+        self.room_id = room_id
+        self._over_budget = _over_budget(request)  # before a cookie makes them known
+        self.client = client_of(request)
+
+    @cached_property
+    def row(self) -> Room | None:
+        return Room.objects.filter(pk=self.room_id).first()
+
+    @cached_property
+    def viewer(self) -> Viewer:
+        owner = self.row is not None and self.row.owner == self.client
+        return Viewer(label=client_label(self.client), owner=owner)
+
+    @property
+    def url(self) -> str:
+        return f"/rooms/{self.room_id}/"
+
+    def view(self) -> dict[str, Any]:
+        """The room for the templates: the slots of every partial."""
+        now = state.load(self.room_id)
+        jobs, head = list(now.jobs.values()), now.head
+        peers = presence.peers(self.room_id)
+        waiting = sum(job["state"] in slots.WAITING for job in jobs)
+        return {
+            "room": self.room_id,
+            "revision": now.revision,
+            "title": head["title"],
+            "name": head["title"] or f"Room {self.room_id[:8]}",
+            "paused": head["paused"],
+            "queue": slots.queue_of(jobs, self.viewer),
+            "gallery": slots.gallery_of(jobs, self.viewer),
+            "peers": [slots.peer_slots(peer, self.room_id, self.viewer, None) for peer in peers],
+            "helpers": [slots.helper_slots(worker, jobs) for worker in head["workers"]],
+            "notices": slots.notice_slots(head, waiting),
+        }
+
+    def image(self, job_id: str | UUID, index: str | int) -> Image:
+        """A finished picture of this room; 404 otherwise."""
+        try:
+            key, number = UUID(str(job_id)), int(index)
+        except ValueError:
+            raise Http404 from None
+        found = (
+            Image.objects.filter(
+                job_id=key, job__room_id=self.room_id, index=number, state=ImageState.DONE
+            )
+            .select_related("job", "job__room")
+            .first()
+        )
+        if found is None:
+            raise Http404
+        return found
+
+    def submit(self, form: GenerateForm) -> bool:
+        """Add the job that the form asks for; False when the form says why not."""
+        asked = form.settings()
+        if asked is None:
+            return False
+        try:
+            if self._over_budget:
+                raise self._over_budget
+            actions.submit_job(self.room_id, self.client, asked)
+        except Problem as problem:
+            form.refuse(problem)
+            return False
+        return True
+
+    # Answers -------------------------------------------------------------------------------------
+    def answer(
+        self, form: GenerateForm | None = None, status: int = HTTPStatus.OK, **more: Any
+    ) -> HttpResponse:
+        """The whole page."""
+        share_url = self.request.build_absolute_uri(self.url)
+        context = {
+            "share_url": share_url,
+            "qr": qr_code(share_url),
+            "modules": _modules(),
+            "listed": self.row is not None and self.row.listed,
+            **more,
+        }
+        return self.partial("rooms/room.html", form or blank_form(), status, **context)
+
+    def partial(
+        self, template: str, form: GenerateForm | None = None, status: int = 200, **more: Any
+    ) -> HttpResponse:
+        context = {
+            "view": self.view(),
+            "viewer": self.viewer,
+            "form": form,
+            "room_url": self.url,
+            **more,
+        }
+        return render(self.request, template, context, status=status)
+
+    def changed(self, problem: Problem | None = None) -> HttpResponse:
+        """After an action: the lists as they are now, and what could not be done."""
+        said = problem.detail if problem else ""
+        status = int(problem.status) if problem else HTTPStatus.OK
+        if is_htmx(self.request):
+            return self.partial("rooms/changed.html", status=status, said=said)
+        return self.answer(status=status, said=said) if problem else self.back()
+
+    def back(self) -> HttpResponse:
+        return redirect(self.url, status=HTTPStatus.SEE_OTHER)
+
+
+def _over_budget(request: HttpRequest) -> Problem | None:
+    """Callers without our cookie share a budget of jobs by address."""
+    if request.method != "POST":
+        return None
+    try:
+        spend_budget_of_address(request)
+    except Problem as problem:
+        return problem
+    return None
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    return request.headers.get("HX-Request") == "true"
+
+
+def qr_code(text: str) -> SafeString:
+    """Inline SVG; segno writes numbers and paths only, never the text."""
+    svg = BytesIO()
+    segno.make(text, error="m", micro=False).save(
+        svg, kind="svg", xmldecl=False, omitsize=True, border=2, svgclass=None, lineclass=None
+    )
+    return mark_safe(svg.getvalue().decode())  # noqa: S308
+
+
+def _modules() -> list[str]:
+    """The page's own modules, so that the browser asks for all of them at once."""
+    folder = Path(settings.BASE_DIR) / "static" / "js" / "page"
+    names = sorted(path.name for path in folder.glob("*.js") if path.name != "landing.js")
+    return [static(f"js/page/{name}") for name in names]

@@ -1,0 +1,237 @@
+"""What the named slots of the partials hold, worked out from the JSON that everybody gets.
+
+Each function is the twin of one in static/js/page/view.js: same JSON in, same values out, so the
+server and the page fill the same markup with the same words. tests/js/test_same_markup.py renders
+both and compares. A value is text, True (an attribute without value), None (no attribute, no text)
+or a list of such dicts for a nested partial.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+Json = Mapping[str, Any]
+Slots = dict[str, Any]
+
+WAITING = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks at the room: the public label of their client, and whether the room is theirs."""
+
+    label: str
+    owner: bool
+
+
+def shown_in_queue(job: Json) -> bool:
+    """Jobs that wait, run or failed. What was finished is among the pictures."""
+    return job["state"] in (*WAITING, "failed")
+
+
+def job_slots(job: Json, viewer: Viewer) -> Slots:
+    """For queue/job.html."""
+    room, state = job["room"], job["state"]
+    running = state == "running"
+    mine = job["client"] == viewer.label
+    done = sum(image["step"] for image in job["images"])
+    steps = sum(image["steps"] for image in job["images"])
+    return {
+        "id": f"job-{job['id']}",
+        "state": state,
+        "prompt": job["prompt"],
+        "status": _status(job, done, steps),
+        "settings": _settings(job),
+        "who": person(job["client"], viewer),
+        "step": str(done),
+        "steps": str(steps or 1),
+        "progress_name": f"Progress of “{job['prompt']}”",
+        "progress_hidden": None if running else True,
+        "tiles_hidden": None if running else True,
+        "tiles": [_tile(image) for image in job["images"]] if running else [],
+        "cancel_url": f"/rooms/{room}/jobs/{job['id']}/cancel/",
+        "cancel_name": f"Cancel “{job['prompt']}”",
+        "cancel_hidden": None if state in WAITING and (mine or viewer.owner) else True,
+        "dismiss_url": f"/rooms/{room}/jobs/{job['id']}/dismiss/",
+        "dismiss_name": f"Dismiss “{job['prompt']}”",
+        "dismiss_hidden": None if state == "failed" and (mine or viewer.owner) else True,
+    }
+
+
+def _tile(image: Json) -> Slots:
+    """For queue/tile.html: one picture of a running job, as far as it has come."""
+    source = image["url"] or image["preview_url"]
+    if image["url"]:
+        status = "Done"
+    elif image["step"]:
+        status = f"Step {image['step']} of {image['steps']}"
+    elif image["worker"]:
+        status = "Starting"
+    else:
+        status = "Waiting"
+    return {
+        "src": source,
+        "picture_hidden": None if source else True,
+        "status": status,
+        "worker": worker_name(image["worker"]),
+    }
+
+
+def _status(job: Json, done: int, steps: int) -> str:
+    state, position, seconds = job["state"], job["position"], job["eta_seconds"]
+    if state == "failed":
+        return f"Failed: {job['error']['detail'] if job['error'] else 'no reason was given.'}"
+    if state == "queued":
+        place = "Next in line" if position in (None, 1) else f"Number {position} in line"
+        return place if seconds is None else f"{place}, ready in {duration(seconds)}"
+    if not done:
+        return "Reading the prompt"
+    if done >= steps:
+        return "Finishing"
+    left = "" if seconds is None else f", {duration(seconds)} left"
+    return f"Step {done} of {steps}{left}"
+
+
+def _settings(job: Json) -> str:
+    count = job["num_images"]
+    return " · ".join(
+        [
+            f"{job['width']} × {job['height']}",
+            plural(job["steps"], "step"),
+            f"guidance {number(job['guidance'])}",
+            f"seed {job['seed']}",
+            *([f"{count} pictures"] if count > 1 else []),
+        ]
+    )
+
+
+def pictures_of(job: Json, viewer: Viewer) -> list[Slots]:
+    """For queue/picture.html: the finished images of a job, first image first."""
+    return [picture_slots(job, image, viewer) for image in job["images"] if image["url"]]
+
+
+def picture_slots(job: Json, image: Json, viewer: Viewer) -> Slots:
+    base = f"/rooms/{job['room']}/pictures/{job['id']}/{image['index']}"
+    mine = job["client"] == viewer.label
+    return {
+        "id": f"picture-{job['id']}-{image['index']}",
+        "url": image["url"],
+        "prompt": job["prompt"],
+        "width": str(job["width"]),
+        "height": str(job["height"]),
+        "file": f"{file_stem(job['prompt'])}-{image['seed']}.png",
+        "who": person(job["client"], viewer),
+        "model": job["model"],
+        "size": f"{job['width']} × {job['height']}",
+        "steps": str(job["steps"]),
+        "guidance": number(job["guidance"]),
+        "seed": str(image["seed"]),
+        "without": job["negative_prompt"] or None,
+        "without_hidden": None if job["negative_prompt"] else True,
+        "worker": worker_name(image["worker"]) or "unknown",
+        "seconds": None if image["seconds"] is None else f"{tenths(image['seconds'])} s",
+        "seconds_hidden": True if image["seconds"] is None else None,
+        "choice": f"{job['id']}/{image['index']}",
+        "choice_name": f"Select “{job['prompt']}”, seed {image['seed']}",
+        "more_name": f"About “{job['prompt']}”, seed {image['seed']}",
+        "again_url": f"{base}/again/",
+        "vary_url": f"{base}/vary/",
+        "edit_url": f"/rooms/{job['room']}/?like={job['id']}/{image['index']}",
+        "delete_url": f"{base}/delete/",
+        "delete_hidden": None if mine or viewer.owner else True,
+    }
+
+
+def peer_slots(peer: Json, room: str, viewer: Viewer, own_peer: str | None) -> Slots:
+    """For rooms/peer.html. own_peer: the id of the tab that looks, known only to that tab."""
+    mine = peer["client"] == viewer.label
+    name = person(peer["client"], viewer)
+    return {
+        "id": f"peer-{peer['id']}",
+        "name": name if not mine or own_peer in (None, peer["id"]) else "you, in another tab",
+        "doing": "made this room" if peer["owner"] else "watching",
+        "client": peer["client"],
+        "remove_url": f"/rooms/{room}/clients/{peer['client']}/remove/",
+        "remove_name": f"Remove {name} from this room",
+        "remove_hidden": None if viewer.owner and not mine else True,
+    }
+
+
+def helper_slots(worker: Json, jobs: Sequence[Json]) -> Slots:
+    """For rooms/helper.html."""
+    busy = any(_computes(worker, image) for job in jobs for image in job["images"])
+    return {
+        "id": f"helper-{worker['id']}",
+        "name": worker["name"],
+        "device": worker["device"] or "device not known yet",
+        "doing": "computing" if busy else _DOING[worker["state"]],
+        "state": worker["state"],
+    }
+
+
+_DOING = {"loading": "loading the model", "ready": "ready", "gone": "gone"}
+
+
+def _computes(worker: Json, image: Json) -> bool:
+    who = image["worker"]
+    return image["state"] == "running" and who is not None and who["id"] == worker["id"]
+
+
+def notice_slots(room: Json, waiting: int) -> Slots:
+    """For rooms/notices.html: what anybody here has to know, one sentence each.
+
+    waiting: how many jobs are queued or running."""
+    states = {worker["state"] for worker in room["workers"]}
+    at_work = "ready" in states
+    loading = not at_work and "loading" in states
+    return {
+        "paused_hidden": None if room["paused"] else True,
+        "loading_hidden": None if loading else True,
+        "nobody_hidden": None if not at_work and not loading else True,
+        "waiting": f"{plural(waiting, 'job')} wait" if waiting != 1 else "1 job waits",
+        "waiting_hidden": None if waiting else True,
+    }
+
+
+def person(label: str, viewer: Viewer) -> str:
+    return "you" if label == viewer.label else f"guest {label[:6]}"
+
+
+def worker_name(worker: Json | None) -> str | None:
+    if worker is None:
+        return None
+    return f"{worker['name']} · {worker['device']}" if worker["device"] else str(worker["name"])
+
+
+def number(value: float) -> str:
+    """4.0 is 4 and 4.5 is 4.5, in Python as in JavaScript."""
+    return str(int(value)) if value == floor(value) else repr(float(value))
+
+
+def tenths(seconds: float) -> str:
+    return number(floor(seconds * 10 + 0.5) / 10)
+
+
+def duration(seconds: float) -> str:
+    return f"about {ceil(seconds)} s" if seconds <= 90 else f"about {ceil(seconds / 60)} min"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def file_stem(prompt: str) -> str:
+    """At most 48 characters that any file system takes."""
+    return re.sub("[^a-z0-9]+", "-", prompt.lower())[:48].strip("-") or "picture"
+
+
+def queue_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:
+    return [job_slots(job, viewer) for job in jobs if shown_in_queue(job)]
+
+
+def gallery_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:
+    """Newest job first; the images of one job in their order."""
+    newest_first = sorted(jobs, key=lambda job: (job["created_at"], job["id"]), reverse=True)
+    return [slots for job in newest_first for slots in pictures_of(job, viewer)]

@@ -1,0 +1,121 @@
+"""The pages. Each view renders one template; htmx gets a partial of the same templates.
+
+Without JavaScript every form here posts and is redirected (303) to its room. What is not yours,
+or not there, is 404 for everybody alike.
+"""
+
+import secrets
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from genqueue import actions, choices, statistics
+from genqueue.clients import client_of
+from genqueue.models import Room
+from genqueue.presence import peers
+from genqueue.transitions import JobState
+from rooms.forms import GenerateForm, blank_form, form_like, posted_form
+from rooms.page import ROOM_ID, RoomPage, is_htmx
+
+LISTED_ROOMS = 30
+
+
+@never_cache
+@require_GET
+def landing(request: HttpRequest) -> HttpResponse:
+    client_of(request)
+    return render(request, "rooms/landing.html", {"listed": _listed()})
+
+
+@never_cache
+@require_GET
+def listed(request: HttpRequest) -> HttpResponse:
+    return render(request, "rooms/listed.html", {"listed": _listed()})
+
+
+def _listed() -> list[dict[str, Any]]:
+    """Rooms that their owners listed, the fullest first."""
+    waiting = Count("jobs", filter=Q(jobs__state__in=[JobState.QUEUED, JobState.RUNNING]))
+    rooms = Room.objects.filter(listed=True).annotate(waiting=waiting)
+    newest = rooms.order_by("-revision")[:LISTED_ROOMS]
+    rows = [
+        {"id": room.pk, "title": room.title, "peers": peers(room.pk), "waiting": room.waiting}
+        for room in newest
+    ]
+    return sorted(rows, key=lambda row: -row["peers"])
+
+
+@require_http_methods(["GET", "POST"])
+def rooms(request: HttpRequest) -> HttpResponse:
+    """POST makes a room; GET with `room` goes to that one."""
+    if request.method == "POST":
+        room_id = secrets.token_urlsafe(16)  # 128 bits: whoever knows it may come in
+        actions.make_room(room_id, client_of(request))
+        return redirect(f"/rooms/{room_id}/", status=HTTPStatus.SEE_OTHER)
+    entered = request.GET.get("room", "").strip()
+    room_id = _room_in(entered)
+    if ROOM_ID.fullmatch(room_id):
+        return redirect(f"/rooms/{room_id}/")
+    error = "A room id has 1 to 64 letters, digits, - and _. You may also paste a room's link."
+    context = {"listed": _listed(), "entered": entered, "error": error}
+    return render(request, "rooms/landing.html", context, status=422)
+
+
+def _room_in(entered: str) -> str:
+    """The id in a pasted link, or what was entered."""
+    try:
+        parts = urlsplit(entered).path.split("/")
+    except ValueError:
+        return entered
+    return parts[parts.index("rooms") + 1] if "rooms" in parts[:-1] else entered
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def room(request: HttpRequest, room_id: str) -> HttpResponse:
+    """The room page; POST adds a job."""
+    page = RoomPage(request, room_id)
+    if request.method == "POST":
+        return _generate(page)
+    return page.answer(form=_form_asked_for(request, room_id))
+
+
+def _form_asked_for(request: HttpRequest, room_id: str) -> GenerateForm:
+    """`?prompt=` fills in an example; `?like=job/number` the settings of a picture here."""
+    job_id, _, index = request.GET.get("like", "").partition("/")
+    if job_id:
+        image = RoomPage(request, room_id).image(job_id, index)
+        job = image.job
+        return form_like(
+            {name: getattr(job, name) for name in actions.SETTINGS_COLUMNS} | {"seed": image.seed}
+        )
+    prompt = request.GET.get("prompt", "")
+    return blank_form(prompt=prompt[: choices.limits().prompt_characters])
+
+
+def _generate(page: RoomPage) -> HttpResponse:
+    form = posted_form(page.request.POST)
+    if page.submit(form) and not is_htmx(page.request):
+        return page.back()
+    if not is_htmx(page.request):
+        return page.answer(form=form, status=form.status)
+    status = HTTPStatus.CREATED if form.status == HTTPStatus.OK else form.status
+    return page.partial("rooms/generated.html", form=form, status=status)
+
+
+@never_cache
+@require_GET
+def stats(request: HttpRequest) -> HttpResponse:
+    template = "rooms/stats_now.html" if is_htmx(request) else "rooms/stats.html"
+    now = statistics.snapshot()
+    states = [
+        {"name": name, "jobs": number, "images": now["images"].get(name, 0)}
+        for name, number in now["jobs"].items()
+    ]
+    return render(request, template, {"stats": now, "states": states})
