@@ -66,7 +66,9 @@ def write_model_folder(
             "_diffusers_version": _diffusers_version(),
             "default_sample_size": default_sample_size,
             "scheduler": ["diffusers", type(scheduler).__name__],
-            "text_encoder": ["transformers", "T5GemmaEncoder"],
+            # diffusers' own class. As ["transformers", ...] it loads only if transformers happens
+            # to be imported after diffusers, which patches its class into the module.
+            "text_encoder": ["prx", "T5GemmaEncoder"],
             "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
             "transformer": ["diffusers", type(transformer).__name__],
             "vae": ["diffusers", type(vae).__name__],

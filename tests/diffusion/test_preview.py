@@ -22,11 +22,11 @@ def folder(kl_folder: Path) -> ModelFolder:
 def latents_and_pictures() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Latents of different sizes, and pictures that follow from them by a hidden linear map."""
     random = np.random.default_rng(3)
-    hidden = random.normal(size=(CHANNELS, 3)) * 0.04
+    hidden = random.normal(size=(CHANNELS, 3)) * 0.02
     latents, pictures = [], []
     for rows, columns in [(8, 8), (4, 12), (16, 6)]:
         latent = random.normal(size=(CHANNELS, rows, columns)).astype(np.float32)
-        colours = np.tensordot(latent, hidden, axes=(0, 0)) + [0.5, 0.4, 0.6]
+        colours = np.tensordot(latent, hidden, axes=(0, 0)) + np.array([0.5, 0.4, 0.6])
         pixels = (colours.clip(0, 1) * 255).round().astype(np.uint8)
         latents.append(latent)
         pictures.append(pixels.repeat(8, axis=0).repeat(8, axis=1))
