@@ -48,9 +48,12 @@ def submit_job(room_id: str, client_id: str, settings: "Settings") -> tuple[Job,
     room = make_room(room_id, client_id)
     if room.removed_clients.filter(label=client_label(client_id)).exists():
         raise Problem("client-removed", 403, "The owner of this room has removed you from it.")
-    unfinished = Job.objects.filter(room=room).unfinished()
+    unfinished = Job.objects.unfinished()
     _refuse_beyond(
-        unfinished.count(), site.P2PWEB_LIMITS["room_jobs"], "room-full", "This room has"
+        unfinished.filter(room=room).count(),
+        site.P2PWEB_LIMITS["room_jobs"],
+        "room-full",
+        "This room has",
     )
     mine = unfinished.filter(client=client_id).count()
     _refuse_beyond(mine, site.P2PWEB_LIMITS["client_jobs"], "client-full", "You have")

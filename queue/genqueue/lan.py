@@ -39,10 +39,10 @@ class Certificate:
 def addresses() -> list[str]:
     """This machine's IPv4 addresses on local networks, the one to the router first."""
     found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        with contextlib.suppress(OSError):  # no route: not on a network
-            probe.connect(("192.0.2.1", 9))  # a documentation address: UDP, nothing is sent
-            found.append(probe.getsockname()[0])
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with probe, contextlib.suppress(OSError):  # no route: not on a network
+        probe.connect(("192.0.2.1", 9))  # a documentation address: UDP, nothing is sent
+        found.append(probe.getsockname()[0])
     with contextlib.suppress(socket.gaierror):  # its own name may be unknown to the machine
         own = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
         found += [str(info[4][0]) for info in own]
