@@ -10,7 +10,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "p2pweb.settings")
 
 http = get_asgi_application()  # before any model is imported
+stats_first = import_module("genqueue.api.shortcut").StatsFirst
 sockets = import_module("rooms.routing").websocket_urlpatterns if find_spec("rooms.routing") else []
 
-routes = ProtocolTypeRouter({"http": http, "websocket": URLRouter(sockets)})
+routes = ProtocolTypeRouter({"http": stats_first(http), "websocket": URLRouter(sockets)})
 application = import_module("genqueue.site").WithDuties(routes)

@@ -116,11 +116,12 @@ else:
     _broker = DATA_DIR / "broker"
     _broker.mkdir(exist_ok=True)
     CELERY_BROKER_URL = "filesystem://localhost"
+    CELERY_BROKER_TRANSPORT = "p2pweb.file_broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(_broker),
         "data_folder_out": str(_broker),
         "control_folder": str(_broker),
-        "polling_interval": 0.02,  # seconds; kombu's default of 1 would be seen as lag
+        "polling_interval": 0.01,  # seconds; kombu's default of 1 would be seen as lag
     }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "work"

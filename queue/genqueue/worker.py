@@ -125,7 +125,7 @@ def start(node_name: str) -> None:
     global _current
     if settings.EMBEDDED:
         os.nice(settings.WORKER_NICENESS)  # pages stay quick while the cores compute
-    _current = CeleryWorker(_stable_id(node_name), node_name)
+    _current = CeleryWorker(_stable_id(node_name), node_name.removeprefix("celery@"))
     _current.register()
 
 
