@@ -39,10 +39,22 @@ def _trusted(origin: str) -> bool:
 
 def _same_origin(scope: dict[str, Any], headers: dict[bytes, bytes], origin: str) -> bool:
     host = headers.get(b"host", b"").decode("latin-1")
-    scheme = "https" if scope["scheme"] == "wss" or _tls_proxy(headers) else "http"
-    own = _parsed(f"{scheme}://{host}")
+    asked = _parsed(origin)
+    if asked is None:
+        return False
+    own = _parsed(f"{_scheme(scope, headers, asked[0], host)}://{host}")
     hosts = settings.ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
-    return own is not None and validate_host(own[1], hosts) and _parsed(origin) == own
+    return own == asked and validate_host(own[1], hosts)
+
+
+def _scheme(scope: dict[str, Any], headers: dict[bytes, bytes], asked: str, host: str) -> str:
+    """http or https. Daphne does not say whether a socket came by TLS. One port speaks one scheme,
+    so with a port in the Host header the page's own word is good enough."""
+    if "scheme" in scope:
+        return "https" if scope["scheme"] == "wss" or _tls_proxy(headers) else "http"
+    if _tls_proxy(headers) or (scope.get("server") or (None, 0))[1] == PORTS["https"]:
+        return "https"
+    return asked if host.rpartition(":")[2].isdigit() else "http"
 
 
 def _tls_proxy(headers: dict[bytes, bytes]) -> bool:

@@ -228,7 +228,13 @@ def file_stem(prompt: str) -> str:
 
 
 def queue_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:
-    return [job_slots(job, viewer) for job in jobs if shown_in_queue(job)]
+    """Running jobs, then those that wait in the order of their turns, then failed ones."""
+    shown = sorted(filter(shown_in_queue, jobs), key=_turn)
+    return [job_slots(job, viewer) for job in shown]
+
+
+def _turn(job: Json) -> tuple[int, int]:
+    return ("running", "queued", "failed").index(job["state"]), job["position"] or 0
 
 
 def gallery_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -17,9 +17,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from genqueue import actions, choices, statistics
 from genqueue.clients import client_of
-from genqueue.models import Room
+from genqueue.models import Image, Room
 from genqueue.presence import peers
-from genqueue.transitions import JobState
+from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
 from rooms.page import ROOM_ID, RoomPage, is_htmx
 
@@ -40,13 +40,25 @@ def listed(request: HttpRequest) -> HttpResponse:
 
 
 def _listed() -> list[dict[str, Any]]:
-    """Rooms that their owners listed, the fullest first."""
+    """Rooms that their owners listed, the fullest first, each with its newest picture."""
     waiting = Count("jobs", filter=Q(jobs__state__in=[JobState.QUEUED, JobState.RUNNING]))
-    rooms = Room.objects.filter(listed=True).annotate(waiting=waiting)
-    newest = rooms.order_by("-revision")[:LISTED_ROOMS]
+    pictures = Image.objects.filter(job__room=OuterRef("pk"), state=ImageState.DONE)
+    newest = pictures.order_by("-finished_at")
+    rooms = Room.objects.filter(listed=True).annotate(
+        waiting=waiting,
+        newest_job=Subquery(newest.values("job_id")[:1]),
+        newest_index=Subquery(newest.values("index")[:1]),
+    )
     rows = [
-        {"id": room.pk, "title": room.title, "peers": peers(room.pk), "waiting": room.waiting}
-        for room in newest
+        {
+            "id": room.pk,
+            "title": room.title,
+            "peers": peers(room.pk),
+            "waiting": room.waiting,
+            "picture": room.newest_job
+            and f"/api/jobs/{room.newest_job}/images/{room.newest_index}.png",
+        }
+        for room in rooms.order_by("-revision")[:LISTED_ROOMS]
     ]
     return sorted(rows, key=lambda row: -row["peers"])
 

@@ -147,8 +147,14 @@ export function noticeSlots(room, waiting) {
   };
 }
 
+// Running jobs, then those that wait in the order of their turns, then failed ones.
 export const queueOf = (jobs, viewer) =>
-  jobs.filter(shownInQueue).map((job) => jobSlots(job, viewer));
+  jobs
+    .filter(shownInQueue)
+    .sort((a, b) => turn(a) - turn(b) || (a.position ?? 0) - (b.position ?? 0))
+    .map((job) => jobSlots(job, viewer));
+
+const turn = (job) => ['running', 'queued', 'failed'].indexOf(job.state);
 
 // Newest job first; the images of one job in their order.
 export function galleryOf(jobs, viewer) {
