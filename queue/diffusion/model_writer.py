@@ -55,7 +55,7 @@ def write_model_folder(
         _write_json(path / name / "config.json", config)
         _write_weights(path / name, "diffusion_pytorch_model", module, dtype, max_shard)
 
-    _write_json(path / "text_encoder" / "config.json", text_encoder_config(text_encoder, dtype))
+    _write_json(path / "text_encoder" / "config.json", text_encoder_config(text_encoder))
     _write_weights(path / "text_encoder", "model", text_encoder, dtype, max_shard)
     tokenizer.save_pretrained(path / "tokenizer")
     scheduler.save_pretrained(path / "scheduler")
@@ -94,7 +94,7 @@ def transformers_tokenizer(tokenizer: Tokenizer, max_length: int = 256) -> Any:
     )
 
 
-def text_encoder_config(text_encoder: Any, dtype: torch.dtype) -> dict[str, Any]:
+def text_encoder_config(text_encoder: Any) -> dict[str, Any]:
     """The config.json of a T5Gemma encoder that loads again.
 
     `T5GemmaEncoder.save_pretrained` writes the flat module config, which `from_pretrained` then
@@ -102,9 +102,14 @@ def text_encoder_config(text_encoder: Any, dtype: torch.dtype) -> dict[str, Any]
     describes the weights; the `decoder` part must exist but describes nothing here.
     """
     encoder = text_encoder.config.to_dict()
-    for key in ("architectures", "transformers_version", "dtype", "_name_or_path"):
+    for key in ("architectures", "transformers_version", "_name_or_path"):
         encoder.pop(key, None)
-    encoder |= {"dropout_rate": 0.0, "attention_dropout": 0.0, "is_decoder": False}
+    encoder |= {
+        "dtype": "float32",
+        "dropout_rate": 0.0,
+        "attention_dropout": 0.0,
+        "is_decoder": False,
+    }
     decoder = encoder | {"is_decoder": True, "cross_attention_hidden_size": encoder["hidden_size"]}
     return {
         "architectures": ["T5GemmaEncoder"],
@@ -113,7 +118,7 @@ def text_encoder_config(text_encoder: Any, dtype: torch.dtype) -> dict[str, Any]
         "dropout_rate": 0.0,
         "attention_dropout": 0.0,
         "vocab_size": encoder["vocab_size"],
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": "float32",
         "encoder": _plain(encoder),
         "decoder": _plain(decoder),
     }
