@@ -6,6 +6,7 @@ its name when it is complete, and is taken by renaming, which one process can do
 """
 
 import contextlib
+import json
 import os
 import time
 import uuid
@@ -14,18 +15,17 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import filesystem
-from kombu.utils.json import dumps, loads
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]  (kombu has no types)
-    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:
+class Channel(filesystem.Channel):
+    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns()}-{uuid.uuid4().hex}.{queue}"
         draft = folder / f"{name}.draft"
-        draft.write_text(dumps(payload))
+        draft.write_text(json.dumps(payload))
         draft.rename(folder / f"{name}.msg")
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         folder = Path(self.data_folder_in)
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(f".{queue}.msg"))
@@ -33,11 +33,11 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  (kombu has no types)
             taken = folder / f"{name}.taken"
             with contextlib.suppress(FileNotFoundError):  # another worker was first
                 (folder / name).rename(taken)
-                payload = taken.read_text()
+                message = json.loads(taken.read_text())
                 taken.unlink()
-                return loads(payload)
+                return message
         raise Empty
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     Channel = Channel

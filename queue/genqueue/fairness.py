@@ -10,15 +10,16 @@ room was paused or a clearly faster worker is idle.
 
 import time
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from genqueue import speeds
 from genqueue.models import Chunk, ChunkKind, Job, Room, Turn, Worker
-from genqueue.transitions import ChunkState, ImageState
+from genqueue.transitions import ChunkState, ImageState, WorkerState
 
 # A chunk waits this long for the worker that has its latent in memory. It asks again within
 # milliseconds when it is alive.
@@ -37,8 +38,8 @@ def open_to(worker: Worker) -> QuerySet[Chunk]:
 def next_chunk(worker: Worker) -> Chunk | None:
     """The chunk this worker should lease now, or None."""
     chunks = open_to(worker)
-    own = chunks.filter(image__worker=worker).order_by("created_at").first()
-    if own is not None:
+    own = chunks.filter(image__worker=worker).select_related("job").order_by("created_at").first()
+    if own is not None and not _left_to_a_faster_one(own, worker):
         return own
     orphan = (
         chunks.filter(image__state=ImageState.RUNNING, image__worker=None)
@@ -81,6 +82,27 @@ def _taken_over(chunks: QuerySet[Chunk], worker: Worker) -> Chunk | None:
     return None
 
 
+def _left_to_a_faster_one(chunk: Chunk, worker: Worker) -> bool:
+    """Whether an idle worker would finish our image clearly sooner; it has been woken."""
+    if timezone.now() - chunk.created_at > RESERVED:
+        return False  # it did not come
+    idle = idle_workers(besides=worker.pk)
+    if not idle:
+        return False
+    measured = speeds.Speeds()
+    kind = speeds.kind_of(chunk.kind, chunk.job)
+    ours = measured.seconds(worker.pk, kind)
+    theirs = [measured.seconds(other.pk, kind) for other in idle]
+    return ours is not None and any(t and t * CLEARLY_FASTER < ours for t in theirs)
+
+
+def idle_workers(besides: UUID | None = None) -> list[Worker]:
+    """The server's ready workers that hold no lease."""
+    leasing = Chunk.objects.filter(state=ChunkState.LEASED, worker_id=OuterRef("pk"))
+    ready = Worker.objects.online().filter(state=WorkerState.READY, room=None)
+    return [worker for worker in ready.filter(~Exists(leasing)) if worker.pk != besides]
+
+
 def take_turn(job: Job) -> None:
     """This room and this client have just been served."""
     now = time.time_ns()
@@ -90,16 +112,22 @@ def take_turn(job: Job) -> None:
     )
 
 
-def wake_workers() -> None:
-    """On commit, tell as many workers as there is open work for (at least one message if any)."""
-    transaction.on_commit(_send_wake_ups)
+def wake_workers(besides: UUID | None = None) -> None:
+    """On commit, send a message for every chunk that an idle worker could lease.
+
+    besides: a worker that asks again by itself. Without it at least one message is sent for open
+    work, for a worker that is just loading or about to be idle.
+    """
+    transaction.on_commit(lambda: _send_wake_ups(besides))
 
 
-def _send_wake_ups() -> None:
+def _send_wake_ups(besides: UUID | None) -> None:
     from genqueue.tasks import work
 
-    helpful = Q(job__room__server_helps=True, job__room__paused=False)
-    at_most = max(1, Worker.objects.online().filter(room=None).count())
-    pending = Chunk.objects.filter(helpful, state=ChunkState.PENDING)[:at_most].count()
-    for _ in range(pending):
-        work.delay()
+    wanted = len(idle_workers(besides))
+    if besides is None:
+        wanted = max(1, wanted)
+    if wanted:
+        helped = Q(job__room__server_helps=True, job__room__paused=False)
+        for _ in Chunk.objects.filter(helped, state=ChunkState.PENDING).values("pk")[:wanted]:
+            work.delay()

@@ -5,6 +5,7 @@ time is None while one of its kinds of chunk was never measured, or nobody onlin
 """
 
 import heapq
+import math
 import threading
 import time
 from collections import deque
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
 from django.utils import timezone
 
+from genqueue.fairness import CLEARLY_FASTER
 from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Turn, Worker
 from genqueue.speeds import Speeds, kind_of
 from genqueue.transitions import IMAGE_ENDED, ChunkState, ImageState, JobState
@@ -29,6 +32,15 @@ class Forecast:
 
     position: int | None
     eta_seconds: float | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One image on one worker, from and to in seconds from now; end None: nobody knows."""
+
+    job: Job
+    start: float
+    end: float | None
 
 
 @dataclass(slots=True)
@@ -82,9 +94,11 @@ class _Simulation:
             chunk.job_id: chunk for chunk in leased if chunk.kind == ChunkKind.ENCODE
         }
         self.leased_images = {chunk.image_id: chunk for chunk in leased if chunk.image_id}
-        # When each worker is free, in seconds from now.
+        # When each worker is free, in seconds from now, and the last image each will have.
         self.free: list[tuple[float, int, UUID]] = []
-        self.ends: dict[UUID, float | None] = {}
+        self.last: dict[UUID, _Run] = {}
+        self.runs: list[_Run] = []
+        self.encoded: dict[UUID, float] = {}  # when the other images of a job may begin
         self.positions: dict[UUID, int] = {}
 
     def run(self) -> dict[UUID, Forecast]:
@@ -94,8 +108,14 @@ class _Simulation:
         rooms = self._line()
         for is_open in (True, False):
             self._serve({pk: room for pk, room in rooms.items() if room.open is is_open})
+        self._take_over_the_tail()
+        ends: dict[UUID, float | None] = {}
+        for run in self.runs:  # a job ends with its last image, and is as unknown as any of them
+            known = ends.get(run.job.pk, 0.0)
+            unknown = run.end is None or known is None
+            ends[run.job.pk] = None if unknown else max(known or 0.0, run.end or 0.0)
         return {
-            job.pk: Forecast(self.positions.get(job.pk), _rounded(self.ends.get(job.pk)))
+            job.pk: Forecast(self.positions.get(job.pk), _rounded(ends.get(job.pk)))
             for job in self.jobs
         }
 
@@ -113,11 +133,11 @@ class _Simulation:
                 needed = self._image_seconds(job, image, worker_id, with_encode=False)
                 if needed is not None and encode is not None and first_of_encoding:
                     encoding = self.speeds.seconds(worker_id, kind_of(ChunkKind.ENCODE, job))
-                    needed += max(0.0, (encoding or 0.0) - self._since(encode.leased_at))
+                    encoding = max(0.0, (encoding or 0.0) - self._since(encode.leased_at))
+                    self.encoded[job.pk] = encoding
+                    needed += encoding
                 self.images[job.pk].remove(image)
-                end = None if needed is None else busy.get(worker_id, 0.0) + needed
-                busy[worker_id] = end if end is not None else busy.get(worker_id, 0.0)
-                self._ends_not_before(job, end)
+                busy[worker_id] = self._add_run(job, worker_id, busy.get(worker_id, 0.0), needed)
         return busy
 
     def _line(self) -> dict[str, _Room]:
@@ -158,19 +178,49 @@ class _Simulation:
 
     def _compute(self, job: Job, image: Image, is_open: bool) -> None:
         if not self.free or not is_open:
-            self.ends[job.pk] = None
+            self.runs.append(_Run(job, 0.0, None))
             return
         free_at, number, worker_id = heapq.heappop(self.free)
         with_encode = job.state == JobState.QUEUED and image.index == 0
         needed = self._image_seconds(job, image, worker_id, with_encode)
-        end = None if needed is None else free_at + needed
-        heapq.heappush(self.free, (end if end is not None else free_at, number, worker_id))
-        self._ends_not_before(job, end)
+        if with_encode:
+            encode = self.speeds.seconds(worker_id, kind_of(ChunkKind.ENCODE, job))
+            self.encoded[job.pk] = free_at + (encode or 0.0)
+        else:
+            free_at = max(free_at, self.encoded.get(job.pk, 0.0))
+        heapq.heappush(
+            self.free, (self._add_run(job, worker_id, free_at, needed), number, worker_id)
+        )
 
-    def _ends_not_before(self, job: Job, end: float | None) -> None:
-        """A job ends with its last image; if one image's time is unknown, so is the job's."""
-        known = self.ends.get(job.pk, 0.0)
-        self.ends[job.pk] = None if end is None or known is None else max(known, end)
+    def _add_run(self, job: Job, worker_id: UUID, start: float, needed: float | None) -> float:
+        """Returns when the worker is free again; one of unknown length counts as none."""
+        run = _Run(job, start, None if needed is None else start + needed)
+        self.runs.append(run)
+        self.last[worker_id] = run
+        return start if run.end is None else run.end
+
+    def _take_over_the_tail(self) -> None:
+        """With nothing left to begin, a clearly faster worker takes images over between chunks."""
+        while self.free:
+            free_at, number, fast = heapq.heappop(self.free)
+            slow = max(
+                (pk for pk in self.last if (self.last[pk].end or 0.0) > free_at),
+                key=lambda pk: self.last[pk].end or 0.0,
+                default=None,
+            )
+            if slow is None:
+                return
+            run = self.last[slow]
+            kind = kind_of(ChunkKind.DENOISE, run.job)
+            theirs, ours = self.speeds.seconds(slow, kind), self.speeds.seconds(fast, kind)
+            if not theirs or not ours or ours * CLEARLY_FASTER >= theirs or run.end is None:
+                continue
+            chunk = theirs * max(1, round(settings.CHUNK_SECONDS / theirs))
+            takes_over_at = run.start + chunk * math.ceil(max(0.0, free_at - run.start) / chunk)
+            if takes_over_at < run.end:
+                run.end = takes_over_at + (run.end - takes_over_at) * ours / theirs
+                heapq.heappush(self.free, (run.end, number, fast))
+                del self.last[slow]
 
     def _image_seconds(
         self, job: Job, image: Image, worker_id: UUID, with_encode: bool

@@ -236,7 +236,7 @@ def complete(lease: Lease, result: bytes, seconds: float) -> None:
         events.announce(lease.room_id)
         if steps:
             _count(steps_done=steps)
-        fairness.wake_workers()
+        fairness.wake_workers(besides=lease.worker_id)
 
 
 def _encoded(lease: Lease, job: Job, conditioning: str) -> None:

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @shared_task(name="queue.work", ignore_result=True)
 def work() -> None:
-    """Claim the next chunk and run it; its completion sends the next message on commit."""
+    """Claim the next chunk and run it; messages for what follows are sent when it is committed."""
     from genqueue import worker  # the site only sends this task and never loads what it needs
 
     worker.current().work()
@@ -29,7 +29,8 @@ def sweep() -> None:
 def _worker_starts(sender: Any, **_: object) -> None:
     from genqueue import worker
 
-    worker.start(sender.hostname)
+    own_queue = worker.start(sender.hostname)
+    sender.app.amqp.queues.select_add(own_queue)
 
 
 @signals.worker_ready.connect

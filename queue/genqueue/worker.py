@@ -42,6 +42,7 @@ class CeleryWorker:
 
         self.id = worker_id
         self.name = name
+        self.queue = f"work-{worker_id}"
         self.stopping = threading.Event()
         self._lease: Lease | None = None
         self._runner = Runner(self.stopping.is_set)
@@ -95,6 +96,13 @@ class CeleryWorker:
             self._runner.run(lease)
         finally:
             self._lease = None
+        row = Worker.objects.filter(pk=self.id).first()
+        if row is not None and fairness.open_to(row).exists():
+            from genqueue.tasks import work
+
+            # Into our own queue: of the shared one an idle worker might take the message, and
+            # could not take the chunk, because the image is ours.
+            work.apply_async(queue=self.queue)
 
     def heartbeat(self) -> None:
         rows = Worker.objects.filter(pk=self.id)
@@ -120,13 +128,14 @@ class CeleryWorker:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def start(node_name: str) -> None:
-    """Called once, when Celery starts this process."""
+def start(node_name: str) -> str:
+    """Called once, when Celery starts this process; returns the name of its own queue."""
     global _current
     if settings.EMBEDDED:
         os.nice(settings.WORKER_NICENESS)  # pages stay quick while the cores compute
     _current = CeleryWorker(_stable_id(node_name), node_name.removeprefix("celery@"))
     _current.register()
+    return _current.queue
 
 
 def _stable_id(node_name: str) -> UUID:

@@ -24,7 +24,7 @@ def settings_of(**changes) -> Settings:
     return Settings(**{**defaults.as_dict(), **changes})
 
 
-@dataclass
+@dataclass(frozen=True)
 class Hand:
     """Plays a worker: computes nothing, hands in bytes."""
 
