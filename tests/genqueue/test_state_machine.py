@@ -1,0 +1,216 @@
+"""Random walks over the whole queue: whatever happens in whatever order, it stays consistent.
+
+Workers claim, report, finish, fail, stop and die; leases run out; people add, cancel and remove;
+answers come twice or late. After every step the rows must agree with each other and with the
+table of transitions; at the end everything can still be finished.
+"""
+
+from datetime import timedelta
+
+import pytest
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from genqueue import actions, protocol, sweeper, transitions
+from genqueue.models import Checkpoint, Chunk, Image, Job, Room
+from genqueue.protocol import LeaseLostError
+from tests.genqueue.conftest import new_worker, settings_of
+
+CLIENTS = ["a" * 32, "b" * 32]
+ROOMS = ["kitchen", "cellar"]
+
+
+class Queue(RuleBasedStateMachine):
+    leases = Bundle("leases")
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transaction = transaction.atomic()
+        self.transaction.__enter__()
+        self.workers = [new_worker("one"), new_worker("two")]
+        self.states: dict = {}
+
+    def teardown(self) -> None:
+        self.everything_can_still_be_finished()
+        transaction.set_rollback(True)
+        self.transaction.__exit__(None, None, None)
+
+    # What people do
+
+    @rule(
+        target=jobs,
+        client=st.sampled_from(CLIENTS),
+        room=st.sampled_from(ROOMS),
+        images=st.integers(1, 3),
+        steps=st.integers(1, 5),
+    )
+    def submit(self, client, room, images, steps):
+        wanted = settings_of(num_images=images, steps=steps)
+        return actions.submit_job(room, client, wanted)[0].pk
+
+    @rule(job=jobs)
+    def cancel(self, job):
+        found = Job.objects.filter(pk=job).first()
+        if found is not None:
+            ended = found.state in transitions.JOB_ENDED
+            assert actions.cancel_job(found) is not ended
+
+    @rule(job=jobs)
+    def requeue_running(self, job):
+        found = Job.objects.filter(pk=job, state="running").first()
+        if found is not None:
+            actions.requeue_job(found)
+
+    @rule(room=st.sampled_from(ROOMS), paused=st.booleans())
+    def pause(self, room, paused):
+        for found in Room.objects.filter(pk=room):
+            actions.pause_room(found, paused)
+
+    @rule()
+    def clear(self):
+        actions.clear_finished()
+
+    # What workers do, with leases that may be long lost
+
+    @rule(target=leases, number=st.integers(0, 1))
+    def claim(self, number):
+        return self.workers[number].claim()
+
+    def report(self, lease, call):
+        """Every report of a holder is taken, every other one is refused and changes nothing."""
+        if lease is None:
+            return
+        held = Chunk.objects.filter(pk=lease.chunk_id, state="leased", **lease.fence).exists()
+        before = self.rows()
+        try:
+            call()
+        except LeaseLostError:
+            assert not held
+            assert self.rows() == before
+        else:
+            assert held
+
+    @rule(lease=leases)
+    def renew(self, lease):
+        self.report(lease, lambda: protocol.renew(lease))
+
+    @rule(lease=leases, latent=st.booleans(), data=st.data())
+    def checkpoint(self, lease, latent, data):
+        if lease is not None and lease.stop:
+            step = data.draw(st.integers(lease.start + 1, lease.stop))
+            content = b"latent" if latent else None
+            self.report(lease, lambda: protocol.checkpoint(lease, step, content, b"preview"))
+
+    @rule(lease=leases, seconds=st.sampled_from([0.1, 2.0, 10.0]))
+    def complete(self, lease, seconds):
+        self.report(lease, lambda: protocol.complete(lease, b"result", seconds))
+
+    @rule(lease=consumes(leases))
+    def fail(self, lease):
+        self.report(lease, lambda: protocol.fail(lease, "failed"))
+
+    @rule(lease=leases)
+    def stop(self, lease):
+        self.report(lease, lambda: protocol.release(lease))
+
+    @rule(number=st.integers(0, 1))
+    def leases_run_out(self, number):
+        worker = self.workers[number].id
+        late = timezone.now() - timedelta(seconds=1)
+        held = Chunk.objects.filter(worker_id=worker, state="leased").update(deadline=late)
+        assert sweeper.sweep().leases == held
+
+    # What must hold at any time
+
+    def rows(self):
+        return [list(model.objects.order_by("pk").values()) for model in (Job, Image, Chunk)]
+
+    @invariant()
+    def only_moves_of_the_table_happened(self):
+        for model in (Job, Image, Chunk):
+            name = model._meta.model_name
+            for pk, state in model.objects.values_list("pk", "state"):
+                before = self.states.get((name, pk), state)
+                if state != before:
+                    assert self.reachable(transitions.MOVES[name], before, state), (before, state)
+                self.states[name, pk] = state
+
+    def reachable(self, moves, old, new):
+        found, wave = set(), {old}
+        while wave:
+            wave = {n for state in wave for n in moves.get(state, ())} - found
+            found |= wave
+        return new in found
+
+    @invariant()
+    def every_unfinished_image_has_what_takes_it_further(self):
+        for image in Image.objects.select_related("job").exclude(state__in=transitions.IMAGE_ENDED):
+            live = Chunk.objects.filter(state__in=transitions.CHUNK_LIVE, job=image.job)
+            encoding = live.filter(kind="encode").count()
+            assert live.filter(image=image).count() + encoding == 1
+
+    @invariant()
+    def jobs_agree_with_their_images(self):
+        for job in Job.objects.all():
+            states = set(job.images.values_list("state", flat=True))
+            ended = states <= set(transitions.IMAGE_ENDED)
+            assert (job.state in transitions.JOB_ENDED) == ended, (job.state, states)
+            if job.state == "done":
+                assert states == {"done"}
+            if job.state in transitions.JOB_ENDED:
+                live = Chunk.objects.filter(job=job, state__in=transitions.CHUNK_LIVE)
+                assert not live.exists()
+
+    @invariant()
+    def no_worker_holds_a_chunk_twice(self):
+        leased = Chunk.objects.filter(state="leased")
+        assert all(chunk.worker_id is not None for chunk in leased)
+        assert leased.count() == leased.values("pk").distinct().count()
+
+    @invariant()
+    def ranges_follow_each_other(self):
+        for image in Image.objects.select_related("job"):
+            done = image.chunks.filter(kind="denoise", state="done").order_by("start")
+            reached = 0
+            for chunk in done:
+                assert chunk.start == reached
+                reached = chunk.stop
+            if image.state == "done":
+                assert reached == image.job.steps
+
+    @invariant()
+    def checkpoints_exist_and_are_two_at_most(self):
+        for image in Image.objects.all():
+            assert image.checkpoints.count() <= 2
+        for row in Checkpoint.objects.exclude(image__state__in=transitions.IMAGE_ENDED):
+            assert default_storage.exists(row.latent)
+
+    def everything_can_still_be_finished(self):
+        Room.objects.update(paused=False)
+        for worker in self.workers:
+            self.leases_run_out(self.workers.index(worker))
+        for _ in range(500):
+            Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=10))
+            if not sum(worker.do_next() is not None for worker in self.workers):
+                break
+        assert not Job.objects.unfinished().exists()
+
+
+@pytest.mark.django_db
+def test_the_queue_stays_consistent():
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(
+        Queue,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
