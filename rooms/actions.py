@@ -13,7 +13,6 @@ from django.db import transaction
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -21,7 +20,7 @@ from diffusion.pictures import settings_from_png
 from genqueue import actions, events
 from genqueue.models import Image, Job, Room
 from genqueue.problems import Problem
-from genqueue.transitions import ImageState
+from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form, with_defaults_of_its_model
 from rooms.page import RoomPage, is_htmx
 from rooms.zips import zip_of
@@ -58,7 +57,12 @@ def cancel(page: RoomPage, job_id: UUID) -> None:
 
 @action
 def dismiss(page: RoomPage, job_id: UUID) -> None:
-    actions.delete_job(_own_job(page, job_id))
+    """Forget what failed of a failed job; its finished pictures stay."""
+    job = _own_job(page, job_id)
+    if job.state != JobState.FAILED:
+        raise Http404
+    for image in job.images.exclude(state=ImageState.DONE):
+        actions.delete_image(image)
 
 
 def _own_job(page: RoomPage, job_id: UUID) -> Job:
@@ -197,5 +201,5 @@ def _own_room(page: RoomPage) -> Room:
 
 def _owner_panel(page: RoomPage, room: Room) -> HttpResponse:
     if not is_htmx(page.request):
-        return redirect(page.url, status=HTTPStatus.SEE_OTHER)
+        return page.back()
     return page.partial("rooms/owner.html", listed=room.listed, saved=True)

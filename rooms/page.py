@@ -13,8 +13,8 @@ from uuid import UUID
 
 import segno
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.templatetags.static import static
 from django.utils.safestring import SafeString, mark_safe
 
@@ -139,7 +139,7 @@ class RoomPage:
         return self.answer(status=status, said=said) if problem else self.back()
 
     def back(self) -> HttpResponse:
-        return redirect(self.url, status=HTTPStatus.SEE_OTHER)
+        return see(self.url)
 
 
 def _over_budget(request: HttpRequest) -> Problem | None:
@@ -151,6 +151,11 @@ def _over_budget(request: HttpRequest) -> Problem | None:
     except Problem as problem:
         return problem
     return None
+
+
+def see(address: str) -> HttpResponse:
+    """303: the post is done, look there."""
+    return HttpResponseRedirect(address, status=HTTPStatus.SEE_OTHER)
 
 
 def is_htmx(request: HttpRequest) -> bool:

@@ -27,8 +27,10 @@ class Viewer:
 
 
 def shown_in_queue(job: Json) -> bool:
-    """Jobs that wait, run or failed. What was finished is among the pictures."""
-    return job["state"] in (*WAITING, "failed")
+    """Jobs that wait or run, and failed ones until their failed images are dismissed. What was
+    finished is among the pictures."""
+    failed = job["state"] == "failed" and not all(image["url"] for image in job["images"])
+    return job["state"] in WAITING or failed
 
 
 def job_slots(job: Json, viewer: Viewer) -> Slots:

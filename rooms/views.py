@@ -21,7 +21,7 @@ from genqueue.models import Image, Room
 from genqueue.presence import peers
 from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
-from rooms.page import ROOM_ID, RoomPage, is_htmx
+from rooms.page import ROOM_ID, RoomPage, is_htmx, see
 
 LISTED_ROOMS = 30
 
@@ -69,7 +69,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         room_id = secrets.token_urlsafe(16)  # 128 bits: whoever knows it may come in
         actions.make_room(room_id, client_of(request))
-        return redirect(f"/rooms/{room_id}/", status=HTTPStatus.SEE_OTHER)
+        return see(f"/rooms/{room_id}/")
     entered = request.GET.get("room", "").strip()
     room_id = _room_in(entered)
     if ROOM_ID.fullmatch(room_id):

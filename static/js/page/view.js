@@ -3,7 +3,9 @@
 
 const WAITING = ['queued', 'running'];
 
-export const shownInQueue = (job) => WAITING.includes(job.state) || job.state === 'failed';
+export const shownInQueue = (job) =>
+  WAITING.includes(job.state) ||
+  (job.state === 'failed' && !job.images.every((image) => image.url));
 
 // viewer: { label, owner }
 export function jobSlots(job, viewer) {

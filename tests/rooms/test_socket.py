@@ -1,0 +1,236 @@
+"""The room WebSocket: what a page is sent, what it may send, and how lost hints are made good."""
+
+import asyncio
+import json
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+
+from genqueue import actions, events, presence
+from genqueue.clients import COOKIE_NAME, signed
+from genqueue.models import ChunkKind, Room
+from rooms import consumer, feed
+from rooms.routing import websocket_urlpatterns
+
+pytestmark = pytest.mark.django_db(transaction=True)
+application = URLRouter(websocket_urlpatterns)
+
+
+class Tab:
+    """One page's socket."""
+
+    def __init__(self, person, room="kitchen", origin="http://testserver", host="testserver"):
+        cookie = f"{COOKIE_NAME}={signed(person.client_id)}".encode()
+        headers = [(b"host", host.encode()), (b"cookie", cookie)]
+        if origin is not None:
+            headers.append((b"origin", origin.encode()))
+        self.socket = WebsocketCommunicator(application, f"/ws/rooms/{room}/", headers)
+
+    async def __aenter__(self):
+        accepted, _ = await self.socket.connect(timeout=5)
+        assert accepted
+        return self
+
+    async def __aexit__(self, *_):
+        await self.socket.disconnect()
+
+    async def next(self, kind):
+        """The next message of this type; others before it are passed over."""
+        while True:
+            message = await self.socket.receive_json_from(timeout=5)
+            if message["type"] == kind:
+                return message
+
+    async def changed(self, is_it):
+        """The first job that was changed and is the one looked for."""
+        while True:
+            for job in (await self.next("room.changed"))["jobs"]:
+                if is_it(job):
+                    return job
+
+    async def say(self, **message):
+        await self.socket.send_json_to(message)
+
+
+async def change(function, *arguments, hint=True, **names):
+    """Do something in the database, and send its hint as the site does."""
+    result = await sync_to_async(function)(*arguments, **names)
+    if hint:
+        await events.send_hint("kitchen", 0)
+    return result
+
+
+async def test_the_whole_room_comes_first_and_then_only_what_changed(alice, bob, kitchen, studio):
+    made = await change(studio.made, kitchen, alice, "a snowman", hint=False)
+    async with Tab(bob) as tab:
+        state = await tab.next("room.state")
+        assert [job["id"] for job in state["jobs"]] == [str(made.pk)]
+        assert state["room"]["owner"] == alice.label
+        assert state["peer"] in [peer["id"] for peer in state["peers"]]
+        job = await change(studio.ask, kitchen, bob)
+        changed = await tab.next("room.changed")
+        assert changed["since"] == state["revision"] < changed["revision"]
+        assert [entry["id"] for entry in changed["jobs"]] == [str(job.pk)]
+        assert changed["jobs"][0]["position"] == 1
+        lease = await sync_to_async(studio.work)(until=ChunkKind.DENOISE)
+        await change(studio.step, lease, 3)
+        entry = await tab.changed(lambda job: job["images"][0]["step"] == 3)
+        assert entry["images"][0]["preview_url"].endswith("preview.webp?step=3")
+        await change(studio.finish, lease)
+        await change(studio.work)
+        entry = await tab.changed(lambda job: job["state"] == "done")
+        assert entry["images"][0]["url"].endswith("/images/0.png")
+
+
+async def test_what_is_removed_is_named_as_gone(alice, kitchen, studio):
+    job = await change(studio.made, kitchen, alice, hint=False)
+    async with Tab(alice) as tab:
+        await tab.next("room.state")
+        job_id = str(job.pk)
+        await change(actions.delete_job, job)
+        assert (await tab.next("room.changed"))["gone"] == [job_id]
+
+
+async def test_a_lost_hint_is_made_good_by_the_next_beat(alice, kitchen, studio, monkeypatch):
+    monkeypatch.setattr(feed, "CHECK_SECONDS", 0)
+    async with Tab(alice) as tab:
+        state = await tab.next("room.state")
+        await change(studio.ask, kitchen, alice, hint=False)
+        await tab.say(type="peer.beat", revision=state["revision"])
+        changed = await tab.next("room.changed")
+        assert len(changed["jobs"]) == 1
+        await tab.say(type="peer.beat", revision=changed["revision"])
+        assert (await tab.next("peer.beat"))["revision"] == changed["revision"]
+
+
+async def test_a_burst_of_hints_is_read_once_or_twice(alice, kitchen, studio, monkeypatch):
+    async with Tab(alice) as tab, Tab(alice):
+        await tab.next("room.state")
+        await asyncio.sleep(0.3)
+        readings = []
+        load = feed.state.load
+        monkeypatch.setattr(feed.state, "load", lambda *a: readings.append(1) or load(*a))
+        await asyncio.gather(*(events.send_hint(kitchen, 0) for _ in range(50)))
+        await asyncio.sleep(0.5)
+        assert 1 <= len(readings) <= 3
+
+
+async def test_a_resync_sends_everything_anew(alice, kitchen, studio):
+    await change(studio.made, kitchen, alice, hint=False)
+    async with Tab(alice) as tab:
+        first = await tab.next("room.state")
+        await tab.say(type="room.resync")
+        assert (await tab.next("room.state"))["jobs"] == first["jobs"]
+
+
+async def test_others_see_labels_and_never_client_ids(alice, bob, kitchen, studio):
+    await change(studio.made, kitchen, bob, hint=False)
+    async with Tab(bob), Tab(alice) as tab:
+        text = json.dumps(await tab.next("room.state"))
+        assert bob.label in text
+        assert bob.client_id not in text
+        assert alice.client_id not in text
+
+
+async def test_everybody_is_told_who_comes_and_goes(alice, bob, kitchen):
+    async with Tab(alice) as tab:
+        await tab.next("room.state")
+        async with Tab(bob):
+            while len((await tab.next("room.peers"))["peers"]) != 2:
+                pass
+            assert await sync_to_async(presence.peers)(kitchen) == 2
+        while len((await tab.next("room.peers"))["peers"]) != 1:
+            pass
+
+
+async def test_a_tab_that_says_nothing_is_gone(alice, kitchen, monkeypatch):
+    monkeypatch.setattr(consumer, "GONE_AFTER_SECONDS", 0.5)
+    async with Tab(alice) as tab:
+        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
+            pass
+        assert message["code"] == consumer.CLOSE_GONE
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("no json", "not-json"),
+        ("[]", "not-an-object"),
+        ("[" * 4000, "not-json"),
+        ("{}", "unknown-type"),
+        ('{"type": 1}', "unknown-type"),
+        ('{"type": "room"}', "unknown-type"),
+        ('{"type": "peer.dance"}', "unknown-type"),
+        ('{"type": "peer.beat"}', "bad-message"),
+        ('{"type": "peer.beat", "revision": true}', "bad-message"),
+        ('{"type": "peer.beat", "revision": "1"}', "bad-message"),
+        ('"' + "x" * 5000 + '"', "too-long"),
+        (b"bytes", "not-text"),
+    ],
+)
+async def test_what_is_no_message_is_refused_by_code_and_the_socket_lives(
+    alice, kitchen, sent, code
+):
+    async with Tab(alice) as tab:
+        await tab.next("room.state")
+        if isinstance(sent, bytes):
+            await tab.socket.send_to(bytes_data=sent)
+        else:
+            await tab.socket.send_to(text_data=sent)
+        assert (await tab.next("error"))["code"] == code
+        await tab.say(type="room.resync")
+        await tab.next("room.state")
+
+
+async def test_a_flood_of_messages_closes_the_socket(alice, kitchen):
+    async with Tab(alice) as tab:
+        for _ in range(consumer.MESSAGE_BURST + 5):
+            await tab.socket.send_to(text_data="{}")
+        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
+            pass
+        assert message["code"] == consumer.CLOSE_FLOOD
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("http://testserver", "testserver", True),
+        ("http://testserver:80", "testserver", True),
+        ("http://testserver:8000", "testserver:8000", True),
+        ("https://testserver", "testserver", False),
+        ("http://testserver:8001", "testserver:8000", False),
+        ("http://evil.example", "testserver", False),
+        ("http://evil.example", "evil.example", False),
+        ("http://testserver.evil.example", "testserver", False),
+        ("null", "testserver", False),
+        ("", "testserver", False),
+        (None, "testserver", False),
+        ("https://rooms.example:8443", "testserver", True),
+        ("https://rooms.example", "testserver", False),
+    ],
+)
+async def test_only_pages_of_this_very_origin_may_connect(
+    alice, kitchen, settings, origin, host, allowed
+):
+    settings.CSRF_TRUSTED_ORIGINS = ["https://rooms.example:8443"]
+    tab = Tab(alice, origin=origin, host=host)
+    accepted, _ = await tab.socket.connect(timeout=5)
+    assert accepted is allowed
+    await tab.socket.disconnect()
+
+
+async def test_a_proxy_that_is_trusted_may_say_that_it_was_https(alice, kitchen, settings):
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    tab = Tab(alice, origin="https://testserver")
+    tab.socket.scope["headers"].append((b"x-forwarded-proto", b"https"))
+    assert (await tab.socket.connect(timeout=5))[0]
+    await tab.socket.disconnect()
+
+
+async def test_a_room_that_nobody_used_is_empty_and_looking_does_not_make_it(bob):
+    async with Tab(bob, room="nowhere") as tab:
+        state = await tab.next("room.state")
+        assert (state["revision"], state["jobs"], state["room"]["owner"]) == (0, [], None)
+    assert not await Room.objects.filter(pk="nowhere").aexists()
