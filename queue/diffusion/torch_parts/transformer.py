@@ -104,7 +104,8 @@ class Transformer:
         hidden = F.linear(text.to(self._device, self._dtype), *self.text_in)
         result = []
         for block in self.blocks:
-            kv = F.linear(hidden, block.text_kv).view(len(text), 2, self.heads, -1)
+            kv = F.linear(hidden, block.text_kv)
+            kv = kv.view(len(text), 2, self.heads, len(block.norm_text_k))
             keys, values = kv.permute(1, 2, 0, 3)  # each [H, T, d]
             result.append((_rms_norm(keys, block.norm_text_k), values.contiguous()))
         return result
