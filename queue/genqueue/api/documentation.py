@@ -76,7 +76,7 @@ def problems(*codes: str) -> dict[str, Any]:
         by_status.setdefault(PROBLEMS[code][0], []).append(code)
     return {
         "responses": {
-            str(status): {
+            status: {  # whole numbers, as ninja's own: "200" beside 200 would be one key twice
                 "description": f"{HTTPStatus(status).phrase}: {', '.join(of_status)}",
                 "content": {
                     PROBLEM_CONTENT_TYPE: {
@@ -94,11 +94,11 @@ def problems(*codes: str) -> dict[str, Any]:
 def binary(content_type: str, extra: dict[str, Any]) -> dict[str, Any]:
     """The same for a call that answers with a file."""
     responses = {
-        "200": {
+        200: {
             "description": "OK",
             "content": {content_type: {"schema": {"type": "string", "format": "binary"}}},
         },
-        "304": {"description": "Not Modified: the ETag in If-None-Match is still right"},
+        304: {"description": "Not Modified: the ETag in If-None-Match is still right"},
         **extra["responses"],
     }
     return {"responses": responses}
