@@ -224,8 +224,10 @@ def _keep_presence_alive() -> None:
 
 
 async def _repeat_presence() -> None:
-    while has_feeds():
+    while True:
         await asyncio.sleep(presence.REPEAT_SECONDS)
+        if not has_feeds():
+            return
         try:
             await database_sync_to_async(presence.repeat)()
         except Exception:  # a busy database: the next round is soon

@@ -137,7 +137,7 @@ def picture_slots(job: Json, image: Json, viewer: Viewer) -> Slots:
         "seconds_hidden": True if image["seconds"] is None else None,
         "choice": f"{job['id']}/{image['index']}",
         "choice_name": f"Select “{job['prompt']}”, seed {image['seed']}",
-        "more_name": f"About “{job['prompt']}”, seed {image['seed']}",
+        "more_name": f"More about “{job['prompt']}”, seed {image['seed']}",
         "again_url": f"{base}/again/",
         "vary_url": f"{base}/vary/",
         "edit_url": f"/rooms/{job['room']}/?like={job['id']}/{image['index']}",

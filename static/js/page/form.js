@@ -4,6 +4,7 @@ import { Completion } from 'page/completion.js';
 import { restore, save } from 'page/remember.js';
 
 const theForm = () => document.getElementById('generate-form');
+const more = () => document.getElementById('more-settings');
 const prompt = () => document.getElementById('prompt');
 
 export function startForm(room) {
@@ -23,6 +24,10 @@ export function startForm(room) {
   for (const type of ['input', 'change', 'toggle', 'htmx:after:swap']) {
     document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
   }
+  // Morphing leaves details as their reader has them, so an error inside has to open them itself.
+  document.addEventListener('htmx:after:swap', () => {
+    if (document.querySelector('#more-settings .error:not(:empty)')) more().open = true;
+  });
   document.addEventListener('click', (event) => {
     const example = event.target.closest('[data-example]');
     if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -64,7 +64,8 @@ export function reconcile(container, partial, list, added = () => {}) {
     const known = [...container.children].find((child) => child.id === values.id);
     const child = known ?? clone(partial);
     fill(child, values);
-    container.insertBefore(child, next);
+    if (known && container.moveBefore) container.moveBefore(child, next); // keeps the focus
+    else container.insertBefore(child, next);
     if (!known) {
       fresh.push(child);
       added(child);

@@ -97,7 +97,7 @@ export function pictureSlots(job, image, viewer) {
     seconds_hidden: image.seconds === null ? true : null,
     choice: `${job.id}/${image.index}`,
     choice_name: `Select “${job.prompt}”, seed ${image.seed}`,
-    more_name: `About “${job.prompt}”, seed ${image.seed}`,
+    more_name: `More about “${job.prompt}”, seed ${image.seed}`,
     again_url: `${base}/again/`,
     vary_url: `${base}/vary/`,
     edit_url: `/rooms/${job.room}/?like=${job.id}/${image.index}`,

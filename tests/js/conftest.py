@@ -1,0 +1,101 @@
+"""A real Chromium at the real site."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.core.cache import cache
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from genqueue import actions
+from genqueue.clients import COOKIE_NAME, signed
+from tests.cast import Person
+from tests.js.site import LiveSite
+from tests.studio import Studio, write_model
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+# Playwright runs an event loop in this thread; the tests' own queries are not made inside it.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def live_site(django_db_setup) -> LiveSite:
+    return LiveSite()
+
+
+@pytest.fixture
+def site(live_site: LiveSite, transactional_db, tmp_path: Path, settings) -> Iterator[LiveSite]:
+    write_model(tmp_path / "models")
+    settings.MODEL_ROOTS = [tmp_path / "models"]
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    cache.clear()
+    live_site.blocked = False
+    yield live_site
+    live_site.let_go()
+
+
+@pytest.fixture
+def studio(site) -> Studio:
+    return Studio()
+
+
+@pytest.fixture
+def kitchen(site, alice: Person) -> str:
+    actions.make_room("kitchen", alice.client_id)
+    return "kitchen"
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(chromium: Browser, site: LiveSite) -> Iterator[Open]:
+    """open_page(person, "/rooms/kitchen/", ...): a page in that person's browser. A test fails when
+    any of its pages had an error in a script or broke its content security policy."""
+    contexts: dict[tuple[str, str], BrowserContext] = {}
+    errors: list[str] = []
+
+    def open_(person: Person, path: str, **options) -> Page:
+        key = (person.client_id, repr(sorted(options.items())))
+        if key not in contexts:
+            contexts[key] = chromium.new_context(base_url=site.url, **options)
+            cookie = {"name": COOKIE_NAME, "value": signed(person.client_id), "url": site.url}
+            contexts[key].add_cookies([cookie])
+            contexts[key].set_default_timeout(10_000)
+        page = contexts[key].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: _keep_policy_errors(message.text, errors))
+        page.goto(path)
+        return page
+
+    yield open_
+    for context in contexts.values():
+        context.close()
+    assert errors == []
+
+
+def _keep_policy_errors(text: str, errors: list[str]) -> None:
+    if "Content Security Policy" in text:
+        errors.append(text)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """WhiteNoise sends files from synchronous iterators; Django warns and reads them anyway."""
+    quiet = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(quiet)

@@ -1,0 +1,312 @@
+"""The room page as people use it, in Chromium at the real site. A hand plays the worker."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from genqueue.models import ChunkKind, Job, Room
+from tests.studio import picture, settings_of
+
+AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
+OWN_JAVASCRIPT_BYTES = 60_000
+
+
+def prompt(page):
+    return page.get_by_role("textbox", name="Prompt")
+
+
+def queue(page):
+    return page.get_by_role("list", name="Queue").locator("> li")
+
+
+def connected(page):
+    expect(page.locator("body[data-connected]")).to_have_count(1)
+    expect(page.get_by_role("list", name="Peers").get_by_text("you")).to_be_visible()
+
+
+def test_from_prompt_to_picture_everybody_watches(open_page, alice, bob, kitchen, studio):
+    mine, theirs = open_page(alice, "/rooms/kitchen/"), open_page(bob, "/rooms/kitchen/")
+    connected(mine)
+    connected(theirs)
+    prompt(mine).fill("a snowman")
+    prompt(mine).press("Enter")
+    for page in (mine, theirs):
+        expect(queue(page)).to_have_count(1)
+    expect(queue(mine)).to_contain_text("Next in line")
+    expect(theirs.get_by_role("button", name="Cancel")).to_have_count(0)
+    lease = studio.work(until=ChunkKind.DENOISE)
+    studio.step(lease, 2)
+    for page in (mine, theirs):
+        bar = page.get_by_role("progressbar")
+        expect(bar).to_have_count(1)
+        expect(bar).to_have_js_property("value", 2)
+        expect(queue(page)).to_contain_text("Step 2 of 8")
+        expect(queue(page).locator("img")).to_have_attribute("src", re.compile("step=2$"))
+    expect(mine).to_have_title(re.compile("^25 %"))
+    studio.finish(lease)
+    studio.work()
+    for page in (mine, theirs):
+        figure = page.get_by_role("figure")
+        expect(figure).to_have_count(1)
+        expect(figure.get_by_role("img", name="a snowman")).to_be_visible()
+        expect(queue(page)).to_have_count(0)
+        expect(page.locator("#announce")).to_have_text("Picture finished: a snowman")
+        expect(page.get_by_text("No pictures yet.")).not_to_be_visible()
+    expect(mine).to_have_title(re.compile("^Room kitchen"))
+
+
+def test_a_job_shows_within_300_ms_of_generate(open_page, alice, kitchen, studio):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    prompt(page).fill("a rocket")
+    took_ms = page.evaluate(
+        """() => new Promise((resolve) => {
+             const start = performance.now();
+             new MutationObserver(() => resolve(performance.now() - start))
+               .observe(document.body, { childList: true, subtree: true, attributeFilter: ['id'] });
+             document.getElementById('generate-form').requestSubmit();
+           })"""
+    )
+    expect(queue(page)).to_have_count(1)
+    assert took_ms < 300
+
+
+def test_errors_are_said_next_to_the_field_and_go_when_it_is_right(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    prompt(page).fill("画")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#error-prompt")).to_contain_text("cleaning")
+    expect(prompt(page)).to_have_attribute("aria-invalid", "true")
+    page.locator("#more-settings summary").click()
+    prompt(page).fill("a rocket")
+    page.get_by_label("Steps").fill("1000")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#error-prompt")).to_be_empty()
+    expect(page.locator("#error-steps")).to_contain_text("between 1 and 100")
+    page.get_by_label("Steps").fill("3")
+    page.get_by_role("button", name="Generate").click()
+    expect(queue(page)).to_have_count(1)
+    expect(page.locator("#error-steps")).to_be_empty()
+    expect(prompt(page)).to_have_value("a rocket")
+
+
+def test_cancel_again_vary_and_delete(open_page, alice, kitchen, studio):
+    studio.made(kitchen, alice, "a rocket", seed=5)
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    page.get_by_role("button", name="Vary seed").click()
+    expect(queue(page)).to_have_count(1)
+    page.get_by_role("button", name="Cancel “a rocket”").click()
+    expect(queue(page)).to_have_count(0)
+    page.locator("figure summary").click()
+    page.get_by_role("button", name="Again").click()
+    expect(queue(page)).to_contain_text("seed 5")
+    page.get_by_role("button", name="Cancel “a rocket”").click()
+    expect(queue(page)).to_have_count(0)
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("figure")).to_have_count(0)
+    expect(page.get_by_text("No pictures yet.")).to_be_visible()
+
+
+def test_a_reload_comes_back_to_the_same_state(open_page, alice, kitchen, studio):
+    studio.ask(kitchen, alice)
+    studio.step(studio.work(until=ChunkKind.DENOISE), 2)
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    prompt(page).fill("half a sent")
+    page.locator("#more-settings summary").click()
+    page.get_by_label("Steps").fill("12")
+    page.get_by_label("Seed", exact=True).fill("99")
+    page.reload()
+    connected(page)
+    expect(prompt(page)).to_have_value("half a sent")
+    expect(page.get_by_label("Steps")).to_have_value("12")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("99")
+    expect(page.get_by_role("progressbar")).to_have_js_property("value", 2)
+
+
+def test_after_the_server_was_away_the_page_is_right_within_5_seconds(
+    open_page, alice, kitchen, studio, site
+):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    site.blocked = True
+    site.drop_sockets()
+    expect(page.get_by_text("The connection is lost.")).to_be_visible()
+    studio.made(kitchen, alice, "made meanwhile")
+    time.sleep(1)
+    site.blocked = False
+    expect(page.get_by_role("figure")).to_have_count(1, timeout=5000)
+    expect(page.get_by_text("The connection is lost.")).not_to_be_visible()
+
+
+def test_with_every_hint_lost_the_page_is_right_within_5_seconds(
+    open_page, alice, kitchen, studio, site
+):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    site.pause_watching()
+    studio.made(kitchen, alice, "nobody told")
+    expect(page.get_by_role("figure")).to_have_count(1, timeout=5000)
+
+
+def test_without_javascript_a_picture_is_asked_for_seen_and_cancelled(
+    open_page, alice, kitchen, studio
+):
+    studio.made(kitchen, alice, "a snowman")
+    page = open_page(alice, "/rooms/kitchen/", java_script_enabled=False)
+    expect(page.get_by_role("figure").get_by_role("img", name="a snowman")).to_be_visible()
+    prompt(page).fill("a rocket")
+    page.get_by_role("button", name="Generate").click()
+    expect(queue(page)).to_contain_text("a rocket")
+    page.get_by_role("button", name="Cancel “a rocket”").click()
+    expect(queue(page)).to_have_count(0)
+    page.get_by_role("checkbox", name="Select “a snowman”, seed 7").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download selected as zip").click()
+    assert download.value.suggested_filename == "pictures.zip"
+    page.get_by_role("link", name="a rocket on a blue background").first.click()
+    expect(prompt(page)).to_have_value("a rocket on a blue background")
+
+
+def test_a_dropped_picture_fills_the_form(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    png = picture(settings_of("a dropped snowman", steps=5), 1234)
+    page.evaluate(
+        """(bytes) => {
+             const data = new DataTransfer();
+             data.items.add(new File([new Uint8Array(bytes)], 'x.png', { type: 'image/png' }));
+             for (const type of ['dragover', 'drop'])
+               document.getElementById('generate-form').dispatchEvent(
+                 new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+           }""",
+        list(png),
+    )
+    expect(prompt(page)).to_have_value("a dropped snowman")
+    expect(page.locator("#seed")).to_have_value("1234")
+    expect(page.locator("#steps")).to_have_value("5")
+
+
+def test_names_are_completed_with_the_keyboard_and_unknown_words_hinted_at(
+    open_page, alice, kitchen
+):
+    page = open_page(alice, "/rooms/kitchen/")
+    with page.expect_response("**/api/models"):
+        prompt(page).click()
+    prompt(page).press_sequentially("a zorp and full mo")
+    options = page.get_by_role("listbox", name="Names the model knows").get_by_role("option")
+    expect(options).to_have_text(["full moon", "full moon face"])
+    prompt(page).press("ArrowDown")
+    expect(prompt(page)).to_have_attribute("aria-activedescendant", "completion-0")
+    prompt(page).press("Enter")
+    expect(prompt(page)).to_have_value("a zorp and full moon")
+    expect(options).to_have_count(0)
+    expect(page.locator("#prompt-hint")).to_contain_text("has not learned “zorp”")
+    assert not Job.objects.exists()
+
+
+def test_the_lightbox_goes_through_the_pictures_and_gives_the_focus_back(
+    open_page, alice, kitchen, studio
+):
+    studio.made(kitchen, alice, "first")
+    studio.made(kitchen, alice, "second")
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    page.get_by_role("link", name="second").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("img", name="second")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_role("img", name="first")).to_be_visible()
+    dialog.get_by_role("button", name="Next picture").click()
+    expect(dialog.get_by_role("img", name="second")).to_be_visible()
+    dialog.get_by_role("button", name="Vary seed").click()
+    expect(page.locator("#queue > li")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(dialog).not_to_be_visible()
+    expect(page.get_by_role("link", name="second")).to_be_focused()
+
+
+def test_the_owner_pauses_the_room_and_everybody_reads_it(open_page, alice, bob, kitchen, studio):
+    mine, theirs = open_page(alice, "/rooms/kitchen/"), open_page(bob, "/rooms/kitchen/")
+    connected(theirs)
+    mine.get_by_role("button", name="Pause the work").click()
+    expect(mine.get_by_role("button", name="Resume the work")).to_be_visible()
+    expect(theirs.get_by_text("The queue is paused by the owner")).to_be_visible()
+    assert Room.objects.get(pk=kitchen).paused
+    expect(theirs.get_by_role("button", name="Pause the work")).to_have_count(0)
+
+
+def test_peers_are_listed_live_and_the_owner_may_remove_one(open_page, alice, bob, kitchen):
+    mine = open_page(alice, "/rooms/kitchen/")
+    connected(mine)
+    theirs = open_page(bob, "/rooms/kitchen/")
+    guest = mine.get_by_role("list", name="Peers").get_by_text(f"guest {bob.label[:6]}")
+    expect(guest).to_be_visible()
+    mine.once("dialog", lambda dialog: dialog.accept())
+    mine.get_by_role("button", name="Remove guest").click()
+    prompt(theirs).fill("a rocket")
+    prompt(theirs).press("Enter")
+    expect(theirs.locator("#error-form")).to_contain_text("removed you")
+    theirs.close()
+    expect(guest).not_to_be_visible()
+
+
+def test_the_front_page_remembers_the_rooms_of_this_browser(open_page, alice, kitchen):
+    connected(open_page(alice, "/rooms/kitchen/"))
+    page = open_page(alice, "/")
+    expect(page.get_by_role("list", name="Your recent rooms")).to_contain_text("Room kitchen")
+    page.get_by_role("button", name="Forget these").click()
+    expect(page.get_by_role("list", name="Your recent rooms")).not_to_be_visible()
+
+
+def test_our_own_javascript_for_the_first_load_stays_small(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    urls = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    own = {url for url in urls if "/static/js/" in url and "/vendor/" not in url}
+    bodies = [page.request.get(url).body() for url in own]
+    assert len(own) > 8
+    assert sum(map(len, bodies)) <= OWN_JAVASCRIPT_BYTES
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 320), ("light", 1280)])
+def test_axe_finds_nothing_and_no_page_scrolls_sideways(
+    open_page, alice, bob, kitchen, studio, scheme, width
+):
+    long = "x" * 150 + " a picture with a long and winding prompt " * 3
+    studio.made(kitchen, alice, long, num_images=2)
+    studio.failed(kitchen, bob, long)
+    studio.ask(kitchen, alice, long, num_images=2)
+    studio.ask(kitchen, bob)
+    Room.objects.filter(pk=kitchen).update(paused=True, listed=True, title="A listed room")
+    Room.objects.filter(pk=kitchen).update(paused=False)
+    studio.step(studio.work(until=ChunkKind.DENOISE), 3)
+    look = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+    for path in ("/", "/rooms/kitchen/", "/rooms/empty/", "/stats/", "/nowhere/"):
+        page = open_page(alice, path, **look)
+        if path == "/rooms/kitchen/":
+            connected(page)
+            for summary in page.locator("main summary").all():
+                summary.click()
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if path == "/rooms/kitchen/":
+            page.locator(".share summary").click()
+            page.locator("a[data-open]").first.click()
+            assert violations(page) == []
+        page.close()
+
+
+def violations(page):
+    """What axe-core says of the page, injected through the debugger: the policy stays as it is."""
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": AXE.read_text()})
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        (entry["id"], [node["target"] for node in entry["nodes"]][:3], entry["help"])
+        for entry in found
+    ]
