@@ -55,7 +55,7 @@ def submit_job(room_id: str, client_id: str, settings: "Settings") -> tuple[Job,
         "room-full",
         "This room has",
     )
-    mine = unfinished.filter(client=client_id).count()
+    mine = Job.objects.filter(client=client_id).unfinished().count()  # in all rooms
     _refuse_beyond(mine, site.P2PWEB_LIMITS["client_jobs"], "client-full", "You have")
 
     token, token_hash = new_job_token()

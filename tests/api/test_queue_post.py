@@ -188,6 +188,7 @@ def test_a_client_may_have_so_many_unfinished_jobs_and_no_more(alice, bob, setti
     response = post(alice.browser)
     assert refused(response, 429, "client-full")["limit"] == 2
     assert int(response.headers["Retry-After"]) > 0
+    refused(post(alice.browser, room="another"), 429, "client-full")
     assert post(bob.browser).status_code == 201
     actions.cancel_job(Job.objects.get(pk=made[0].json()["id"]))
     assert post(alice.browser).status_code == 201
