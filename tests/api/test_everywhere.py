@@ -88,6 +88,10 @@ class TestOtherSites:
         refused(post(alice.browser, Origin="http://testserver:81"), 403, "cross-site")
         refused(post(alice.browser, Origin="https://testserver"), 403, "cross-site")
 
+    @pytest.mark.parametrize("origin", ["", "null", "http://[", "//", "\xff", "testserver"])
+    def test_what_is_no_origin_is_another_site(self, alice, origin):
+        refused(post(alice.browser, Origin=origin), 403, "cross-site")
+
     def test_origins_trusted_in_the_settings_can(self, alice, settings):
         settings.CSRF_TRUSTED_ORIGINS = ["https://front.example"]
         assert post(alice.browser, Origin="https://front.example").status_code == 201

@@ -8,7 +8,6 @@ import hashlib
 import ipaddress
 import time
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.cache import cache
@@ -45,9 +44,7 @@ def _same_origin(request: HttpRequest, origin: str) -> bool:
 
 
 def _allowed_by_cors(origin: str) -> bool:
-    if settings.CORS_ALLOW_ALL_ORIGINS:
-        return True
-    return bool(urlsplit(origin).netloc) and origin in settings.CORS_ALLOWED_ORIGINS
+    return bool(settings.CORS_ALLOW_ALL_ORIGINS) or origin in settings.CORS_ALLOWED_ORIGINS
 
 
 def spend_budget_of_address(request: HttpRequest) -> None:
