@@ -16,6 +16,8 @@ from typing import Any
 
 from kombu.transport import filesystem
 
+LOOK_UP_SECONDS = 0.2
+
 
 class Channel(filesystem.Channel):
     def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
@@ -41,3 +43,8 @@ class Channel(filesystem.Channel):
 
 class Transport(filesystem.Transport):
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # type: ignore[override]
+        # Celery looks at its signals between two calls: with its 2 s it would stop late.
+        shorter = min(timeout or LOOK_UP_SECONDS, LOOK_UP_SECONDS)
+        super().drain_events(connection, timeout=shorter)  # type: ignore[no-untyped-call]

@@ -49,7 +49,7 @@ def _worker_is_ready(**_: object) -> None:
 def _worker_is_asked_to_stop(**_: object) -> None:
     from genqueue import worker
 
-    worker.current().stopping.set()
+    worker.current().ask_to_stop()
 
 
 @signals.worker_shutdown.connect

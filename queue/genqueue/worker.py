@@ -44,6 +44,7 @@ class CeleryWorker:
         self.name = name
         self.queue = f"work-{worker_id}"
         self.stopping = threading.Event()
+        self.loaded = False
         self._lease: Lease | None = None
         self._runner = Runner(self.stopping.is_set)
         self._threads = [
@@ -82,6 +83,7 @@ class CeleryWorker:
             log.warning("no model in %s", ", ".join(map(str, settings.MODEL_ROOTS)))
         Worker.objects.filter(pk=self.id).update(device=device)
         move(Worker, self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now())
+        self.loaded = True
         fairness.wake_workers()
 
     def work(self) -> None:
@@ -114,6 +116,12 @@ class CeleryWorker:
                 protocol.renew(lease)
             except LeaseLostError:
                 log.info("the lease of chunk %d has ended", lease.chunk_id)
+
+    def ask_to_stop(self) -> None:
+        """The chunk at hand ends at its next step. Importing torch cannot be asked to end."""
+        self.stopping.set()
+        if not self.loaded:
+            os._exit(0)
 
     def stop(self) -> None:
         self.stopping.set()
