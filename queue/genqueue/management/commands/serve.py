@@ -7,6 +7,7 @@ REDIS_URL, one Celery worker in a process of its own. Ctrl-C or SIGTERM stops bo
 import argparse
 from typing import Any
 
+from channels.routing import get_default_application
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from django.conf import settings
@@ -42,8 +43,7 @@ class Command(BaseCommand):
             endpoints = build_endpoint_description_strings(host=options["host"], port=port)
             url = f"http://{options['host']}:{port}/"
 
-        from p2pweb.asgi import application
-
+        application = get_default_application()
         supervisor = Supervisor() if settings.EMBEDDED else None
 
         def listening() -> None:
