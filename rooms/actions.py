@@ -16,7 +16,6 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from diffusion.pictures import settings_from_png
 from genqueue import actions, events
 from genqueue.models import Image, Job, Room
 from genqueue.problems import Problem
@@ -142,6 +141,8 @@ def read_picture(page: RoomPage) -> HttpResponse:
 
 
 def _form_from(request: HttpRequest) -> GenerateForm:
+    from diffusion.pictures import settings_from_png  # numpy and Pillow: only who needs them
+
     upload = request.FILES.get("picture_file")
     if upload is None:
         raise _unreadable("Choose a PNG first.")

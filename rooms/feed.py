@@ -90,6 +90,7 @@ class Feed:
     async def _read_while_stale(self) -> None:
         try:
             while self._stale["room"] or self._stale["peers"]:
+                began = time.monotonic()
                 room, peers = self._stale["room"], self._stale["peers"]
                 self._stale = {"room": False, "peers": False}
                 if room:
@@ -98,7 +99,10 @@ class Feed:
                     self.peers = await database_sync_to_async(presence.peers)(self.room_id)
                 await self._show(room, peers)
                 if self._stale["room"] or self._stale["peers"]:
-                    await asyncio.sleep(BETWEEN_READINGS_SECONDS)
+                    took = time.monotonic() - began
+                    await asyncio.sleep(
+                        max(BETWEEN_READINGS_SECONDS, took)
+                    )  # half the time at most
         except DatabaseError:
             log.exception("room %s could not be read; the next beat tries again", self.room_id)
         finally:

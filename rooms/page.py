@@ -4,7 +4,7 @@ With htmx an answer is a partial; without JavaScript a whole page, or a redirect
 """
 
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -171,6 +171,7 @@ def qr_code(text: str) -> SafeString:
     return mark_safe(svg.getvalue().decode())  # noqa: S308
 
 
+@cache
 def _modules() -> list[str]:
     """The page's own modules, so that the browser asks for all of them at once."""
     folder = Path(settings.BASE_DIR) / "static" / "js" / "page"

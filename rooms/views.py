@@ -70,7 +70,9 @@ def rooms(request: HttpRequest) -> HttpResponse:
         room_id = secrets.token_urlsafe(16)  # 128 bits: whoever knows it may come in
         actions.make_room(room_id, client_of(request))
         return see(f"/rooms/{room_id}/")
-    entered = request.GET.get("room", "").strip()
+    if "room" not in request.GET:
+        return redirect("/")
+    entered = request.GET["room"].strip()
     room_id = _room_in(entered)
     if ROOM_ID.fullmatch(room_id):
         return redirect(f"/rooms/{room_id}/")

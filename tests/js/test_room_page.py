@@ -80,6 +80,7 @@ def test_errors_are_said_next_to_the_field_and_go_when_it_is_right(open_page, al
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#error-prompt")).to_contain_text("cleaning")
     expect(prompt(page)).to_have_attribute("aria-invalid", "true")
+    expect(prompt(page)).to_be_focused()
     page.locator("#more-settings summary").click()
     prompt(page).fill("a rocket")
     page.get_by_label("Steps").fill("1000")
@@ -109,6 +110,26 @@ def test_cancel_again_vary_and_delete(open_page, alice, kitchen, studio):
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("figure")).to_have_count(0)
     expect(page.get_by_text("No pictures yet.")).to_be_visible()
+
+
+def test_what_is_gone_meanwhile_or_refused_by_the_server_is_said(
+    open_page, alice, bob, kitchen, studio, site
+):
+    job = studio.ask(kitchen, bob)
+    page = open_page(bob, "/rooms/kitchen/")
+    connected(page)
+    site.pause_watching()
+    job.delete()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("That is no longer there")).to_be_visible()
+    prompt(page).fill("a rocket")
+    page.context.clear_cookies(name="csrftoken")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("The server did not take that")).to_be_visible()
+    expect(prompt(page)).to_have_value("a rocket")
+    site.blocked = True
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("The server did not take that")).to_be_visible()
 
 
 def test_a_reload_comes_back_to_the_same_state(open_page, alice, kitchen, studio):

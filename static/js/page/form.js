@@ -25,8 +25,10 @@ export function startForm(room) {
     document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
   }
   // Morphing leaves details as their reader has them, so an error inside has to open them itself.
-  document.addEventListener('htmx:after:swap', () => {
+  document.addEventListener('htmx:after:swap', ({ detail }) => {
     if (document.querySelector('#more-settings .error:not(:empty)')) more().open = true;
+    const wrong = document.querySelector('#generate-form [aria-invalid="true"]');
+    if (wrong && detail.ctx.response?.status === 422) wrong.focus();
   });
   document.addEventListener('click', (event) => {
     const example = event.target.closest('[data-example]');

@@ -26,7 +26,6 @@ const room = new Room();
 const page = new LivePage({ label }, { added: powered });
 let seen = null; // pictures that were there before, so that only new ones are announced
 let drawing = false;
-let connectedOnce = false;
 
 const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
 const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
@@ -36,13 +35,12 @@ const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
     else if (message.type !== 'peer.beat') draw();
   },
   open() {
-    connectedOnce = true;
     document.body.dataset.connected = '';
     notice('offline', false);
   },
   closed() {
     delete document.body.dataset.connected;
-    notice('offline', connectedOnce);
+    notice('offline', true);
   },
 });
 socket.connect();
@@ -83,13 +81,23 @@ document.addEventListener('htmx:after:swap', () => {
   if (room.head && page.isBehind(room)) page.show(room);
   leaveIfGone();
 });
-document.addEventListener('htmx:before:request', () => notice('failed', false));
+document.addEventListener('htmx:before:request', () => {
+  notice('failed', false);
+  notice('missing', false);
+});
 for (const type of ['htmx:error', 'htmx:response:error']) {
   document.addEventListener(type, ({ detail }) => {
     const status = detail.ctx?.response?.status ?? 0;
-    if (status === 0 || status >= 500) notice('failed', true);
+    notice('missing', status === 404);
+    notice('failed', status === 0 || status >= 500);
   });
 }
+// A whole page is no partial: it is what Django says of an old form, for example.
+document.addEventListener('htmx:before:swap', (event) => {
+  if (!/^\s*<!doctype/i.test(event.detail.ctx.text ?? '')) return;
+  event.preventDefault();
+  notice('failed', event.detail.ctx.response.status !== 404);
+});
 
 // Small things -------------------------------------------------------------------------------------
 function startSharing() {
