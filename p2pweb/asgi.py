@@ -2,7 +2,6 @@
 
 import os
 from importlib import import_module
-from importlib.util import find_spec
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
@@ -11,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "p2pweb.settings")
 
 http = get_asgi_application()  # before any model is imported
 stats_first = import_module("genqueue.api.shortcut").StatsFirst
-sockets = import_module("rooms.routing").websocket_urlpatterns if find_spec("rooms.routing") else []
+sockets = import_module("rooms.routing").websocket_urlpatterns
 
 routes = ProtocolTypeRouter({"http": stats_first(http), "websocket": URLRouter(sockets)})
 application = import_module("genqueue.site").WithDuties(routes)
