@@ -3,6 +3,7 @@
 Importing this costs nothing: a backend's library is imported when the backend is opened.
 """
 
+import os
 from collections.abc import Callable
 from typing import Final, Literal, Protocol, cast, get_args
 
@@ -58,6 +59,10 @@ def open_backend(name: str, folder: ModelFolder, precision: Precision = "f32") -
     """
     match name:
         case "auto" | "torch":
+            # torch's threads wait for each other by spinning, for milliseconds. Where something
+            # else wants a core too, one waits for a thread that the spinner keeps from running:
+            # a step then takes 10 to 20 times as long. Read when torch is first imported.
+            os.environ.setdefault("GOMP_SPINCOUNT", "2000")
             from diffusion.backends.torch_backend import TorchBackend
 
             return cast(Backend, TorchBackend(folder, precision=precision))

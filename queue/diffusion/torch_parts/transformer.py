@@ -50,8 +50,8 @@ class _Block:
         attention = part.under("attention")
         self.qkv = attention["img_qkv_proj.weight"]  # [3 D, D]
         self.text_kv = attention["txt_kv_proj.weight"]  # [2 D, D]
-        self.norm_q = attention["norm_q.weight"]  # [d]
-        self.norm_k = attention["norm_k.weight"]
+        norms = attention["norm_q.weight"], attention["norm_k.weight"]
+        self.norm_qk = torch.stack(norms)[:, None]  # [2, 1, d]
         self.norm_text_k = attention["norm_added_k.weight"]
         self.out = attention["to_out.0.weight"]  # [D, D]
         self.gate = part["gate_proj.weight"]  # [M, D]
@@ -107,7 +107,8 @@ class Transformer:
             kv = F.linear(hidden, block.text_kv)
             kv = kv.view(len(text), 2, self.heads, len(block.norm_text_k))
             keys, values = kv.permute(1, 2, 0, 3)  # each [H, T, d]
-            result.append((_rms_norm(keys, block.norm_text_k), values.contiguous()))
+            keys = F.rms_norm(keys, block.norm_text_k.shape, block.norm_text_k, _EPS)
+            result.append((keys, values.contiguous()))
         return result
 
     def modulation(self, times: Tensor) -> Modulation:
@@ -169,8 +170,8 @@ class Transformer:
         """[N, L, D] -> [N, L, D]: image tokens look at the text, then at each other."""
         halves, length, width = hidden.shape
         qkv = F.linear(hidden, block.qkv).view(halves, length, 3, self.heads, -1)
-        query = _rotate(_rms_norm(qkv[:, :, 0], block.norm_q), rotation)
-        key = _rotate(_rms_norm(qkv[:, :, 1], block.norm_k), rotation)
+        normal = F.rms_norm(qkv[:, :, :2], (qkv.shape[-1],), eps=_EPS) * block.norm_qk
+        query, key = _rotate(normal, rotation).unbind(2)
         value = qkv[:, :, 2]
         mixed = torch.empty_like(hidden)
         for half, (text_key, text_value) in enumerate(texts):
@@ -197,11 +198,7 @@ class Transformer:
         return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, rows, columns)
 
 
-def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, weight.shape, weight, _EPS)
-
-
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """[N, L, H, d]: adjacent pairs of features as complex numbers, turned by [L, d / 2]."""
+    """[N, L, 2, H, d]: adjacent pairs of features as complex numbers, turned by [L, d / 2]."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rotation[:, None]).flatten(-2).type_as(x)
+    return torch.view_as_real(pairs * rotation[:, None, None]).flatten(-2).type_as(x)
