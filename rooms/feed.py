@@ -2,7 +2,7 @@
 
 A hint (or a beat, when hints were lost) makes the feed read the room once and hand the new state
 to every socket, which sends what is news to its own page. Hints that come while it reads are
-answered by one more reading: a burst of steps costs two.
+answered by one more reading, however many they were.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ export class Completion {
     // Delegated: htmx may put another form in place of this one.
     document.addEventListener('focusin', ({ target }) => target === this.#box() && this.#load());
     document.addEventListener('input', ({ target }) => target === this.#box() && this.#typed());
-    document.addEventListener('focusout', ({ target }) => target === this.#box() && this.close());
+    document.addEventListener('focusout', ({ target }) => target === this.#box() && this.#left());
     document.addEventListener('mousedown', (event) => {
       const option = event.target.closest('#completions li');
       if (!option) return;
@@ -46,6 +46,11 @@ export class Completion {
     this.#show();
   }
 
+  #left() {
+    this.close();
+    setTimeout(() => this.#say()); // the focus is elsewhere only then
+  }
+
   async #load() {
     const { vocabulary: url, model } = document.getElementById('prompt-hint').dataset;
     if (!url || this.#model === model) return;
@@ -61,7 +66,7 @@ export class Completion {
     if (!mine?.vocabulary) return;
     this.#title = mine.title;
     this.#words = new Words(mine.vocabulary);
-    this.#say();
+    if (document.activeElement === this.#box()) this.#typed(); // what was typed meanwhile
   }
 
   #typed() {
@@ -74,8 +79,11 @@ export class Completion {
   }
 
   #say() {
-    const text = this.#words ? hint(this.#title, this.#words.unknown(this.#box().value)) : '';
-    document.getElementById('prompt-hint').textContent = text;
+    const box = this.#box();
+    const typing = document.activeElement === box && box.selectionStart === box.value.length;
+    const text = typing ? box.value.replace(/[\p{L}\p{N}']+$/u, '') : box.value;
+    const said = this.#words ? hint(this.#title, this.#words.unknown(text)) : '';
+    document.getElementById('prompt-hint').textContent = said;
   }
 
   #show() {

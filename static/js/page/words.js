@@ -42,7 +42,7 @@ export class Words {
 const nothing = { start: 0, options: [] };
 const wordsOf = (text) => text.toLowerCase().match(WORD) ?? [];
 
-// Gently, and only whole words: the one being typed is left alone.
+// Gently: said under the prompt, in nobody's way.
 export function hint(title, unknown) {
   if (!unknown.length) return '';
   const shown = unknown.slice(0, 4).map((word) => `“${word}”`);
