@@ -1,11 +1,16 @@
 """What all tests share: the cast, and nothing left over from the test before."""
 
+import os
+
 import pytest
 
 from genqueue import forecast, statistics
 from tests.cast import alice, bob, charlie
 
 __all__ = ["alice", "bob", "charlie"]
+
+# As `diffusion.backends` sets it; here some tests import torch before they open a backend.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 @pytest.fixture(autouse=True)
