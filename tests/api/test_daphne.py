@@ -156,6 +156,9 @@ BROKEN = {
     "a header without a colon": request(b"GET /api/stats", b"nonsense"),
     "bytes in headers": request(b"GET /api/queue/kitchen", b"Cookie: \xff\x00=\xfe", b"\xff: \xff"),
     "a cookie of ours with bytes": request(b"GET /api/queue/a", b"Cookie: p2pweb_client=\xff"),
+    "bytes in the content type": request(
+        b"POST /api/queue/a", JSON + b";charset=\xff", b"Content-Length: 2", body=b"{}"
+    ),
     "a strange method": request(b"G\xffT /api/stats"),
     "a length that is no number": request(
         b"POST /api/queue/kitchen", JSON, b"Content-Length: x", body=b"{}"

@@ -7,7 +7,8 @@ import json
 from urllib.parse import quote
 
 import pytest
-from django.test import Client
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -108,10 +109,10 @@ content_types = st.one_of(
     st.just("application/json"),
     st.sampled_from(
         ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b",
-         "application/json; charset=utf-16", "application/json;charset=\xff", "APPLICATION/JSON",
+         "application/json; charset=utf-16", "application/json;charset=x", "APPLICATION/JSON",
          "multipart/form-data"]
     ),
-    header_text,
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
 )  # fmt: skip
 
 
@@ -120,13 +121,19 @@ def is_right(response):
     assert response.status_code < 500, (response.status_code, response.content)
     if response.status_code >= 400:
         assert response.headers["Content-Type"] == "application/problem+json"
-        problem = (
-            {} if response.request["REQUEST_METHOD"] == "HEAD" else json.loads(response.content)
-        )
+        problem = {} if response.request["method"] == "HEAD" else json.loads(response.content)
         if problem:
             assert PROBLEMS[problem["code"]][0] == response.status_code == problem["status"]
             assert problem["detail"]
     return True
+
+
+@async_to_sync
+async def send(method, address, body, cookies=None, **extra):
+    """The answer of Django as it runs under Daphne."""
+    browser = AsyncClient(raise_request_exception=False)
+    browser.cookies.update(cookies or {})
+    return await browser.generic(method, address, body, **extra)
 
 
 unhurried = settings(
@@ -153,18 +160,20 @@ def job(alice, no_limits):
 @unhurried
 @given(methods, paths, queries, bodies, content_types, headers)
 def test_any_request_gets_a_proper_answer(job, method, path, query, body, content_type, headers):
-    browser = Client(raise_request_exception=False)
     address = "/api/" + path.replace("{job}", job)
-    response = browser.generic(
-        method, f"{address}?{query}", body, content_type=content_type, headers=headers
-    )
+    response = send(method, f"{address}?{query}", body, content_type=content_type, headers=headers)
     assert is_right(response)
 
 
 @unhurried
 @given(bodies)
 def test_any_body_is_a_job_or_a_problem(alice, no_limits, body):
-    alice.browser.raise_request_exception = False
-    response = alice.browser.generic("POST", "/api/queue/kitchen", body, "application/json")
+    response = send(
+        "POST",
+        "/api/queue/kitchen",
+        body,
+        cookies=alice.browser.cookies,
+        content_type="application/json",
+    )
     assert is_right(response)
     assert response.status_code in (201, 400, 415, 422)
