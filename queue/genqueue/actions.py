@@ -97,14 +97,14 @@ def _refuse_beyond(count: int, limit: int, code: str, who_has: str) -> None:
 def cancel_job(job: Job) -> bool:
     """Stop a queued or running job; its worker stops within one step. False: it had ended."""
     with transaction.atomic():
-        if not lock_job(job.pk):
+        lock_job(job.pk)
+        state = Job.objects.filter(pk=job.pk).values_list("state", flat=True).first()
+        if state is None or state in JOB_ENDED:
             return False
         job.refresh_from_db()
-        if job.state in JOB_ENDED:
-            return False
         now = timezone.now()
         end_images(job, ImageState.CANCELLED)
-        cancelled = move(Job, job.pk, job.state, JobState.CANCELLED, finished_at=now)
+        cancelled = move(Job, job.pk, state, JobState.CANCELLED, finished_at=now)
         assert cancelled, "the row lock is held"
         events.announce(job.room_id)
     job.refresh_from_db()
@@ -129,7 +129,8 @@ def delete_image(image: Image) -> None:
 
     Raises Problem `not-finished` (409) while the image is still in the queue.
     """
-    if not lock_job(image.job_id):
+    lock_job(image.job_id)
+    if not Image.objects.filter(pk=image.pk).exists():
         return
     image.refresh_from_db()
     if image.state not in IMAGE_ENDED:
@@ -145,7 +146,8 @@ def delete_image(image: Image) -> None:
 @transaction.atomic
 def delete_job(job: Job) -> None:
     """Remove an ended job with its files. Raises Problem `not-finished` (409)."""
-    if not lock_job(job.pk):
+    lock_job(job.pk)
+    if not Job.objects.filter(pk=job.pk).exists():
         return
     job.refresh_from_db()
     if job.state not in JOB_ENDED:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -84,6 +84,8 @@ def _taken_over(chunks: QuerySet[Chunk], worker: Worker) -> Chunk | None:
 
 def _left_to_a_faster_one(chunk: Chunk, worker: Worker) -> bool:
     """Whether an idle worker would finish our image clearly sooner; it has been woken."""
+    if chunk.kind != ChunkKind.DENOISE:
+        return False  # the latent stays where it is
     if timezone.now() - chunk.created_at > RESERVED:
         return False  # it did not come
     idle = idle_workers(besides=worker.pk)
@@ -98,18 +100,24 @@ def _left_to_a_faster_one(chunk: Chunk, worker: Worker) -> bool:
 
 def idle_workers(besides: UUID | None = None) -> list[Worker]:
     """The server's ready workers that hold no lease."""
-    leasing = Chunk.objects.filter(state=ChunkState.LEASED, worker_id=OuterRef("pk"))
     ready = Worker.objects.online().filter(state=WorkerState.READY, room=None)
-    return [worker for worker in ready.filter(~Exists(leasing)) if worker.pk != besides]
+    others = [worker for worker in ready if worker.pk != besides]
+    if not others:
+        return []
+    leasing = Chunk.objects.filter(state=ChunkState.LEASED).values_list("worker_id", flat=True)
+    busy = set(leasing)
+    return [worker for worker in others if worker.pk not in busy]
 
 
 def take_turn(job: Job) -> None:
     """This room and this client have just been served."""
     now = time.time_ns()
     Room.objects.filter(pk=job.room_id).update(last_turn=now)
-    Turn.objects.update_or_create(
-        room_id=job.room_id, client=job.client, defaults={"last_turn": now}
-    )
+    turns = Turn.objects.filter(room_id=job.room_id, client=job.client)
+    if not turns.update(last_turn=now):
+        Turn.objects.get_or_create(
+            room_id=job.room_id, client=job.client, defaults={"last_turn": now}
+        )
 
 
 def wake_workers(besides: UUID | None = None) -> None:

@@ -404,8 +404,10 @@ def _keep_checkpoint(image_id: int, step: int, latent: str) -> None:
 
 
 def _count(**amounts: int) -> None:
-    Tally.objects.get_or_create(pk=1)
-    Tally.objects.filter(pk=1).update(**{name: F(name) + n for name, n in amounts.items()})
+    more = {name: F(name) + number for name, number in amounts.items()}
+    if not Tally.objects.filter(pk=1).update(**more):
+        Tally.objects.get_or_create(pk=1)
+        Tally.objects.filter(pk=1).update(**more)
 
 
 @contextmanager

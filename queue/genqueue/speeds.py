@@ -37,16 +37,12 @@ def record(worker_id: UUID, chunk_kind: str, job: Job, steps: int, seconds: floa
     per_unit = seconds / steps if steps else seconds
     key = kind_of(chunk_kind, job)._asdict()
     row = Speed.objects.filter(worker_id=worker_id, **key).first()
-    samples = [*(row.samples if row else []), round(per_unit, 5)][-SAMPLES_KEPT:]
-    Speed.objects.update_or_create(
-        worker_id=worker_id,
-        **key,
-        defaults={
-            "samples": samples,
-            "seconds": median(samples),
-            "count": (row.count if row else 0) + 1,
-        },
-    )
+    if row is None:
+        row = Speed(worker_id=worker_id, **key)
+    row.samples = [*row.samples, round(per_unit, 5)][-SAMPLES_KEPT:]
+    row.seconds = median(row.samples)
+    row.count += 1
+    row.save()
 
 
 def steps_in_a_chunk(worker: Worker, job: Job) -> int:

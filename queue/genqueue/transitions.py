@@ -13,7 +13,7 @@ transactions never wait for each other crosswise.
 from collections.abc import Mapping
 from uuid import UUID
 
-from django.db import models
+from django.db import connection, models
 
 
 class JobState(models.TextChoices):
@@ -80,12 +80,14 @@ CHUNK_LIVE = (ChunkState.PENDING, ChunkState.LEASED)
 
 
 def lock_job(job_id: UUID) -> bool:
-    """Hold the job's row until the transaction ends; False when there is no such job (any more).
+    """Hold the job's row until the transaction ends; False when it is known to be gone.
 
     SQLite has no row locks and needs none: its transactions (IMMEDIATE) run one after the other.
     """
     from genqueue.models import Job
 
+    if not connection.features.has_select_for_update:
+        return True
     return Job.objects.select_for_update().filter(pk=job_id).values("pk").first() is not None
 
 
