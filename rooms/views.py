@@ -13,7 +13,7 @@ from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from genqueue import actions, choices, statistics
 from genqueue.clients import client_of
@@ -27,14 +27,14 @@ LISTED_ROOMS = 30
 
 
 @never_cache
-@require_GET
+@require_safe
 def landing(request: HttpRequest) -> HttpResponse:
     client_of(request)
     return render(request, "rooms/landing.html", {"listed": _listed()})
 
 
 @never_cache
-@require_GET
+@require_safe
 def listed(request: HttpRequest) -> HttpResponse:
     return render(request, "rooms/listed.html", {"listed": _listed()})
 
@@ -63,7 +63,7 @@ def _listed() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["peers"])
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def rooms(request: HttpRequest) -> HttpResponse:
     """POST makes a room; GET with `room` goes to that one."""
     if request.method == "POST":
@@ -91,7 +91,7 @@ def _room_in(entered: str) -> str:
 
 
 @never_cache
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def room(request: HttpRequest, room_id: str) -> HttpResponse:
     """The room page; POST adds a job."""
     page = RoomPage(request, room_id)
@@ -124,7 +124,7 @@ def _generate(page: RoomPage) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 def stats(request: HttpRequest) -> HttpResponse:
     template = "rooms/stats_now.html" if is_htmx(request) else "rooms/stats.html"
     now = statistics.snapshot()

@@ -50,6 +50,13 @@ def test_a_visitor_gets_a_cookie_that_scripts_cannot_read(client):
     assert cookie["samesite"] == "Lax"
 
 
+@pytest.mark.parametrize("path", ["/", "/listed/", "/rooms/kitchen/", "/stats/"])
+def test_pages_answer_head_and_are_kept_by_no_cache(client, path):
+    answer = client.head(path)
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
 def test_pages_that_are_not_there_look_like_ours(client):
     answer = client.get("/nowhere/")
     assert answer.status_code == 404
