@@ -208,7 +208,7 @@ def test_the_queue_stays_consistent():
     run_state_machine_as_test(
         Queue,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

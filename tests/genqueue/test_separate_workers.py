@@ -1,0 +1,135 @@
+"""The deployment: Redis, PostgreSQL where it is installed, and separate Celery workers."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from channels_redis.core import RedisChannelLayer
+
+from diffusion.backends import open_backend
+from diffusion.model_folder import find_models
+from diffusion.pipeline import generate
+from diffusion.random_model import write_random_model
+from tests.genqueue.conftest import settings_of
+from tests.genqueue.processes import READY_SECONDS, ROOT, Site, alive, until
+from tests.genqueue.servers import has_postgres, postgres_server, redis_server
+
+pytestmark = pytest.mark.redis
+
+
+class Deployment:
+    """A site and as many workers as asked for, each a process of its own."""
+
+    def __init__(self, site: Site, redis_url: str) -> None:
+        self.site = site
+        self.redis_url = redis_url
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        name = f"w{len(self.workers)}@here"
+        worker = self.site.spawn(
+            sys.executable, "-m", "celery", "-A", "p2pweb", "worker", "--hostname", name,
+            "--loglevel", "INFO",
+        )  # fmt: skip
+        self.workers.append(worker)
+        return worker
+
+    def ready(self, number: int) -> None:
+        until(
+            lambda: self.site.get("/api/health")["worker"]["detail"] == f"{number} ready",
+            READY_SECONDS,
+            f"readiness of {number} workers",
+        )
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.site.process]:
+            process.terminate()
+        for process in [*self.workers, self.site.process]:
+            process.wait(30)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def deployment(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("deployment")
+    models = folder / "models"
+    write_random_model(models / "tiny")
+    with contextlib.ExitStack() as stack:
+        redis_url = stack.enter_context(redis_server(folder))
+        env = {"REDIS_URL": redis_url, "P2PWEB_CHECKPOINT_SECONDS": "1"}
+        if request.param == "postgresql":
+            assert has_postgres(), "PostgreSQL is missing: apt install postgresql, or deselect"
+            env["DATABASE_URL"] = stack.enter_context(postgres_server(folder))
+        site = Site(folder / "data", models, folder / "log", **env)
+        running = Deployment(site, redis_url)
+        stack.callback(running.stop)
+        site.listening()
+        running.start_worker()
+        running.start_worker()
+        running.ready(2)
+        yield running
+
+
+def test_celery_loads_the_projects_app_and_tasks():
+    shown = subprocess.run(
+        [sys.executable, "-c", "from p2pweb import celery_app as app\n"
+         "app.loader.import_default_modules()\n"
+         "print(app.main, sorted(name for name in app.tasks if name.startswith('queue.')))"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "p2pweb.settings"},
+    ).stdout  # fmt: skip
+    assert shown.strip() == "p2pweb ['queue.sweep', 'queue.work']"
+
+
+def test_a_batch_spreads_over_the_workers_and_gives_the_models_pictures(deployment):
+    site = deployment.site
+    wanted = {"num_images": 4, "width": 128, "height": 128, "steps": 20}
+    job = site.finished(site.submit(**wanted), 120)
+    assert job["state"] == "done"
+    assert {image["worker"]["name"] for image in job["images"]} == {"w0@here", "w1@here"}
+    backend = open_backend("torch", find_models(*[deployment.site.data.parent / "models"])["tiny"])
+    for image, picture in zip(job["images"], generate(backend, settings_of(**wanted)), strict=True):
+        assert site.get(image["url"]) == picture.png()
+
+
+async def test_changes_are_hinted_at_through_redis(deployment):
+    layer = RedisChannelLayer(hosts=[deployment.redis_url])
+    channel = await layer.new_channel()
+    await layer.group_add("room.hints", channel)
+    deployment.site.submit("hints")
+    seen = [await layer.receive(channel) for _ in range(3)]
+    assert {hint["type"] for hint in seen} == {"room.changed"}
+    revisions = [hint["revision"] for hint in seen]
+    assert revisions == sorted(revisions)
+    await layer.flush()
+    await layer.close_pools()
+
+
+def test_a_killed_workers_image_is_finished_by_the_other(deployment):
+    site = deployment.site
+    job = site.submit(width=256, height=256, steps=60)
+    path = f"/api/jobs/{job['id']}"
+    until(lambda: site.get(path)["images"][0]["step"] >= 3, 60, "step 3")
+    name = site.get(path)["images"][0]["worker"]["name"]
+    victim = deployment.workers[int(name[1])]
+    victim.send_signal(signal.SIGKILL)
+    victim.wait(10)
+    assert not alive(victim.pid)
+    # Its lease of 30 s runs out, the next sweep takes the chunk back, the other one goes on.
+    done = site.finished(job, 90)
+    assert done["state"] == "done"
+    assert done["images"][0]["worker"]["name"] != name
+
+
+def test_a_worker_that_starts_again_under_its_name_is_the_same_worker(deployment):
+    dead = next(worker for worker in deployment.workers if worker.poll() is not None)
+    number = deployment.workers.index(dead)
+    again = deployment.site.spawn(
+        sys.executable, "-m", "celery", "-A", "p2pweb", "worker", "--hostname", f"w{number}@here",
+    )  # fmt: skip
+    deployment.workers[number] = again
+    deployment.ready(2)
+    workers = deployment.site.get("/api/queue/kitchen")["workers"]
+    assert sorted(worker["name"] for worker in workers) == ["w0@here", "w1@here"]
