@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m diffusion.training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--resume", type=Path, help="a model folder to go on from")
-    parser.add_argument("--glyphs", type=Path, help="folder with glyphs.png and .json, see glyphs")
+    parser.add_argument("--glyphs", type=Path, help="saved glyphs; else from the font")
     parser.add_argument("--vae-minutes", type=float, default=6.0)
     parser.add_argument("--minutes", type=float, default=17.0, help="transformer, text encoder")
     parser.add_argument("--share-256", type=float, default=0.4, help="of the minutes, at 256 px")
@@ -54,10 +54,7 @@ def main() -> None:
     given = arguments()
     widths = Widths(64, 2, 1, (16, 16, 16, 16), 8) if given.tiny else Widths()
     # Before anything touches CUDA: the scene planners are forked.
-    if given.glyphs:
-        glyphs, atlas = glyph_source.load(given.glyphs)
-    else:
-        glyphs, atlas = glyph_source.build()
+    glyphs, atlas = glyph_source.known(given.glyphs)
     visible = visibility(atlas)
     given.out.mkdir(parents=True, exist_ok=True)
     tokenizer_file = given.out / "tokenizer" / "tokenizer.json"
@@ -75,7 +72,7 @@ def main() -> None:
         )
     ]
     try:
-        run(given, widths, Composer(atlas, device()), feeds, tokenizer_file, log, seed)
+        run(given, widths, glyphs, Composer(atlas, device()), feeds, tokenizer_file, log, seed)
     finally:
         for feed in feeds:
             feed.close()
@@ -93,6 +90,7 @@ def device() -> str:
 def run(
     given: argparse.Namespace,
     widths: Widths,
+    glyphs: list[glyph_source.Glyph],
     composer: Composer,
     feeds: list[Feed],
     tokenizer_file: Path,
@@ -110,6 +108,7 @@ def run(
             make_vae(widths),
             tokenizer,
         )
+    parts.glyphs = glyphs
     compiled = not given.no_compile
     entry: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if composer.device.type == "cuda" else "cpu",

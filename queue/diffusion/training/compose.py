@@ -100,9 +100,7 @@ class Composer:
                 torch.stack([1 / scale, zero, (1 - 2 * x) / scale], 1),
                 torch.stack([zero, 1 / scale, (1 - 2 * y) / scale], 1),
             ]
-            grid = F.affine_grid(
-                torch.stack(rows, 1), [len(x), 4, side, side], align_corners=False
-            )
+            grid = F.affine_grid(torch.stack(rows, 1), [len(x), 4, side, side], align_corners=False)
             drawn_small = float(batch.boxes[:, slot, 2].mean()) * side < 0.75 * self.atlas.shape[-1]
             cells = (self.half if drawn_small else self.atlas)[glyphs[:, slot]]
             layer = F.grid_sample(cells, grid, mode="bilinear", align_corners=False)

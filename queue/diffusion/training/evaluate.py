@@ -26,7 +26,6 @@ from .scenes import Scene, ScenePlanner, visibility
 from .shapes import load_parts
 from .train_vae import psnr
 
-REFERENCE = Path(__file__).parent / "reference"
 Draw = Callable[[list[Scene]], torch.Tensor]
 HALVES = {
     "left of": (Region(right=0.5), Region(left=0.5)),
@@ -76,7 +75,7 @@ def score(judge: Judge, planner: ScenePlanner, paint: Draw, singles: int, pairs:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion.training.evaluate")
     parser.add_argument("model", type=Path)
-    parser.add_argument("--glyphs", type=Path, default=REFERENCE)
+    parser.add_argument("--glyphs", type=Path, help="saved glyphs; else from the font")
     parser.add_argument("--singles", type=int, default=500)
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--side", type=int, default=256)
@@ -92,7 +91,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     """All measured numbers of one model folder."""
     started = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    glyphs, atlas = glyph_source.load(given.glyphs)
+    glyphs, atlas = glyph_source.known(given.glyphs)
     visible = visibility(atlas)
     composer, judge = Composer(atlas, device), Judge(atlas, device)
     parts = tuple(part.to(device).eval() for part in load_parts(given.model))
@@ -125,7 +124,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         decoded = [
             vae.decoder(vae.encoder(some.to(device)).chunk(2, 1)[0]).cpu()
-            for some in pictures.split(16)
+            for some in torch.split(pictures, 16)
         ]
     planner = ScenePlanner(glyphs, visible, given.seed)
     drawn = score(judge, planner, model, given.singles, given.pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,49 @@ from diffusion.model_writer import transformers_tokenizer, write_model_folder
 from .compose import Composer
 from .feed import Feed
 from .glyphs import Glyph
-from .scenes import ScenePlanner
+from .scenes import (
+    COLOURS,
+    HORIZONTAL,
+    HORIZONTAL_REVERSED,
+    VERTICAL,
+    VERTICAL_REVERSED,
+    ScenePlanner,
+)
 from .shapes import VOCABULARY, load_parts
 
 # The shift that eight steps look best with, see docs/models/prx-emoji.md.
 SHIFT = 2.0
 LOG = "training.json"
+EXAMPLES = [
+    "a rocket above a full moon on a black background",
+    "a snowman on a blue background",
+    "a slice of pizza left of a cat on a blue background",
+    "a unicorn on a pink to purple gradient background",
+    "a hamburger below a crown on a cream background",
+    "a red apple and a banana and a pear on a white background",
+    "an octopus next to a tropical fish on a teal background",
+    "a big cactus on an orange background",
+]
+# What captions say around names, colours and relations.
+FRAME_WORDS = [
+    "a",
+    "an",
+    "the",
+    "on",
+    "in",
+    "with",
+    "small",
+    "big",
+    "background",
+    "gradient",
+    "to",
+    "picture",
+    "image",
+    "drawing",
+    "emoji",
+    "photo",
+    "of",
+]
 
 
 @dataclass
@@ -35,6 +72,7 @@ class Parts:
     transformer: PRXTransformer2DModel
     vae: AutoencoderKL
     tokenizer: Tokenizer
+    glyphs: list[Glyph] = field(default_factory=list)
 
 
 def fresh_tokenizer(glyphs: list[Glyph], visible: np.ndarray, file: Path) -> None:
@@ -61,6 +99,33 @@ def export(
     )
     (folder / "preview.json").write_text(json.dumps(preview_map(parts.vae, composer, feed)) + "\n")
     (folder / LOG).write_text(json.dumps(log, indent=1) + "\n")
+    if parts.glyphs:
+        describe(folder, parts.glyphs, native_side=256)
+
+
+def describe(folder: Path, glyphs: list[Glyph], native_side: int) -> None:
+    """Write what the pages offer: sizes and examples (p2pweb.json), words (vocabulary.json)."""
+    about = {
+        "title": "PRX-Emoji",
+        "default_width": native_side,
+        "default_height": native_side,
+        "default_steps": 8,
+        "default_guidance": 4.0,
+        "min_side": 64,
+        "max_side": 256,
+        "examples": EXAMPLES,
+    }
+    colours = [*COLOURS, "grey"]
+    relations = [*HORIZONTAL, *HORIZONTAL_REVERSED, *VERTICAL, *VERTICAL_REVERSED]
+    vocabulary = {
+        "names": [name for glyph in glyphs for name in glyph.names],
+        "colours": colours,
+        "relations": relations,
+        "words": FRAME_WORDS,
+    }
+    for name, content in (("p2pweb.json", about), ("vocabulary.json", vocabulary)):
+        text = json.dumps(content, ensure_ascii=False, indent=0)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def read_parts(folder: Path, tokenizer: Tokenizer) -> Parts:

@@ -20,6 +20,7 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 # The font holds bitmaps of one size only; 109 selects them, 136 x 128 pixels each.
 FONT_SIZE = 109
 CELL = 128
+SHEET = "glyphs.webp"
 SHEET_COLUMNS = 40
 NOT_DRAWN_BY_THE_FONT = chr(0x10FFFD)
 # The five skin tone swatches stand for no thing of their own.
@@ -45,6 +46,18 @@ def render(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     square = Image.new("RGBA", (136, 136), (0, 0, 0, 0))
     square.paste(drawn, (0, 4))
     return square.resize((CELL, CELL), Image.Resampling.LANCZOS)
+
+
+def known(folder: Path | None) -> tuple[list[Glyph], np.ndarray]:
+    """The glyphs of a saved folder, or without one those of the installed font.
+
+    Raises FileNotFoundError, saying what to install, where there is neither.
+    """
+    if folder is not None:
+        return load(folder)
+    if not FONT.is_file():
+        raise FileNotFoundError(f"no {FONT}: install the package fonts-noto-color-emoji")
+    return build()
 
 
 def build(font_file: Path = FONT) -> tuple[list[Glyph], np.ndarray]:
@@ -75,7 +88,7 @@ def name_glyphs(found: dict[str, tuple[str, dict[str, object]]]) -> list[Glyph]:
     from diffusion.cleaning import clean_prompt
 
     def plain(raw: str) -> str:
-        words = raw.strip(":").replace("_", " ").replace("-", " ").replace("’", " ")
+        words = raw.strip(":").replace("_", " ").replace("-", " ").replace("\u2019", " ")
         return " ".join(clean_prompt(words).replace(",", " ").replace(".", "").split())
 
     first: dict[str, str] = {}
@@ -101,7 +114,7 @@ def name_glyphs(found: dict[str, tuple[str, dict[str, object]]]) -> list[Glyph]:
 
 
 def save(folder: Path, glyphs: list[Glyph], atlas: np.ndarray, side: int = CELL) -> None:
-    """Write `glyphs.png` (a sheet of cells, `side` pixels each) and `glyphs.json` (the names)."""
+    """Write `glyphs.webp` (a sheet of cells, `side` pixels each) and `glyphs.json` (the names)."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = -(-len(glyphs) // SHEET_COLUMNS)
     sheet = Image.new("RGBA", (SHEET_COLUMNS * side, rows * side), (0, 0, 0, 0))
@@ -110,7 +123,7 @@ def save(folder: Path, glyphs: list[Glyph], atlas: np.ndarray, side: int = CELL)
         if side != CELL:
             cell = cell.resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(cell, (index % SHEET_COLUMNS * side, index // SHEET_COLUMNS * side))
-    sheet.save(folder / "glyphs.png", optimize=True)
+    sheet.save(folder / SHEET, lossless=True)
     listing = {"side": side, "glyphs": [[glyph.character, *glyph.names] for glyph in glyphs]}
     (folder / "glyphs.json").write_text(json.dumps(listing, ensure_ascii=False, indent=0) + "\n")
 
@@ -120,6 +133,6 @@ def load(folder: Path) -> tuple[list[Glyph], np.ndarray]:
     listing = json.loads((folder / "glyphs.json").read_text())
     side = listing["side"]
     glyphs = [Glyph(character, tuple(names)) for character, *names in listing["glyphs"]]
-    sheet = np.asarray(Image.open(folder / "glyphs.png").convert("RGBA"))
+    sheet = np.asarray(Image.open(folder / SHEET).convert("RGBA"))
     cells = sheet.reshape(sheet.shape[0] // side, side, SHEET_COLUMNS, side, 4)
     return glyphs, cells.swapaxes(1, 2).reshape(-1, side, side, 4)[: len(glyphs)].copy()

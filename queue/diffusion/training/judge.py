@@ -70,7 +70,8 @@ class Judge:
             solution = torch.linalg.lstsq(rows[keep], colours[keep]).solution
             missed = (rows @ solution - colours).abs().amax(1)
             keep = missed <= max(0.05, missed.median().item() * 2)
-        return (terms.flatten(0, 1) @ solution).reshape(height, width, 3).permute(2, 0, 1)
+        plane: torch.Tensor = terms.flatten(0, 1) @ solution
+        return plane.reshape(height, width, 3).permute(2, 0, 1)
 
     def colour(self, picture: torch.Tensor) -> str:
         """The name of the colour nearest to the middle of the background. Pixels in 0..1."""
@@ -152,7 +153,9 @@ class Judge:
     def _candidates(self, ground: torch.Tensor) -> torch.Tensor:
         """Every glyph on a plain ground, cut out as a picture is: [glyphs, 3, CROP, CROP]."""
         colour = ground[:, None, None]
-        drawn = torch.lerp(colour.expand_as(self._cells[:, :3]), self._cells[:, :3], self._cells[:, 3:])
+        drawn = torch.lerp(
+            colour.expand_as(self._cells[:, :3]), self._cells[:, :3], self._cells[:, 3:]
+        )
         away = (drawn - colour).abs().amax(1)
         # A glyph that this ground hides cannot be cut out; it stays whole.
         hidden = (away > STANDS_OUT).sum((1, 2)) < 12

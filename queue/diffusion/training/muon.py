@@ -23,7 +23,8 @@ def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+    flat: torch.Tensor = x.mT if tall else x
+    return flat.to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):

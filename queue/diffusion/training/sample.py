@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from diffusers import AutoencoderKL, PRXTransformer2DModel
 from tokenizers import Tokenizer
@@ -52,7 +54,7 @@ def draw(
         features = encode_text(encoder, ids, mask)
         shape = (len(some), vae.config.latent_channels, side // 8, side // 8)
         latent = torch.randn(shape, generator=generator).to(device)
-        for level, following in zip(levels, levels[1:], strict=False):
+        for level, following in itertools.pairwise(levels):
             velocity = transformer(
                 hidden_states=torch.cat([latent, latent]),
                 timestep=torch.full((2 * len(some),), level, device=device),

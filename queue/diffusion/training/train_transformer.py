@@ -41,9 +41,7 @@ def text_mask(lengths: torch.Tensor) -> torch.Tensor:
     return torch.arange(TEXT_TOKENS, device=lengths.device)[None] < lengths[:, None]
 
 
-def encode_text(
-    encoder: T5GemmaEncoder, ids: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
+def encode_text(encoder: T5GemmaEncoder, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Features [B, TEXT_TOKENS, hidden]. The 4-D mask is given ready made, one for all layers."""
     additive = torch.zeros(mask.shape, device=mask.device, dtype=torch.float32)
     additive = additive.masked_fill(~mask, MASKED)[:, None, None, :]
@@ -99,7 +97,8 @@ def optimisers(
     transformer: PRXTransformer2DModel, encoder: T5GemmaEncoder, lr: float, *, muon: bool
 ) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices; AdamW for the modulation, what goes in and what comes out."""
-    inner, outer = [], []
+    inner: list[torch.nn.Parameter] = []
+    outer: list[torch.nn.Parameter] = []
     for prefix, module in (("blocks.", transformer), ("layers.", encoder)):
         for name, parameter in module.named_parameters():
             matrix = parameter.ndim == 2 and name.startswith(prefix) and "modulation" not in name
@@ -147,7 +146,10 @@ def train(
     methods = optimisers(transformer, encoder, peak_lr, muon=muon)
 
     def loss_of(
-        clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, ids: torch.Tensor,
+        clean: torch.Tensor,
+        noise: torch.Tensor,
+        t: torch.Tensor,
+        ids: torch.Tensor,
         lengths: torch.Tensor,
     ) -> torch.Tensor:
         weight = t[:, None, None, None]
@@ -160,9 +162,14 @@ def train(
                 attention_mask=mask,
                 return_dict=False,
             )[0]
-        return (velocity.float() - (noise - clean)).square().mean()
+        error: torch.Tensor = velocity.float() - (noise - clean)
+        return error.square().mean()
 
-    step_loss = torch.compile(loss_of) if compiled else loss_of
+    if compiled:
+        # Block by block: the twelve share one compiled graph, which takes seconds, where the
+        # whole took more than a minute; and again for each size, so sizes stay constants.
+        for block in (*transformer.blocks, *encoder.layers):
+            block.compile(dynamic=False)
     began = time.monotonic()
     step = images = 0
     spent = 0.0
@@ -185,10 +192,10 @@ def train(
             t = phase.shift * t / (1 + (phase.shift - 1) * t)
             empty = torch.rand(phase.batch, device=device) < EMPTY_CAPTIONS
             noise = torch.randn_like(clean)
-            loss = step_loss(clean, noise, t, ids, lengths.masked_fill(empty, 0))
+            loss = loss_of(clean, noise, t, ids, lengths.masked_fill(empty, 0))
             for method in methods:
                 method.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             rate = learning_rate(peak_lr, step, passed, warmup, decay_from)
             for method in methods:

@@ -7,7 +7,6 @@ import math
 import time
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL
 
 from .compose import Composer
@@ -56,7 +55,8 @@ def train(
             latent = mean + (0.5 * log_variance).exp() * noise
             decoded = vae.decoder(latent)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        return reconstruction_loss(decoded.float(), pixels) + KL_WEIGHT * kl
+        loss: torch.Tensor = reconstruction_loss(decoded.float(), pixels) + KL_WEIGHT * kl
+        return loss
 
     step_loss = torch.compile(loss_of) if compiled else loss_of
     started = time.monotonic()
@@ -73,7 +73,7 @@ def train(
         )
         loss = step_loss(pixels, noise)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
         if step == 0:
