@@ -36,8 +36,15 @@ def redis_server(folder: Path) -> Iterator[str]:
         server.wait(10)
 
 
+def postgres_program(name: str) -> str | None:
+    """Debian keeps PostgreSQL's programs off the PATH."""
+    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, homes)])
+    return shutil.which(name, path=path)
+
+
 def has_postgres() -> bool:
-    return shutil.which("initdb") is not None and shutil.which("postgres") is not None
+    return postgres_program("initdb") is not None and postgres_program("postgres") is not None
 
 
 @contextlib.contextmanager
@@ -56,12 +63,12 @@ def postgres_server(folder: Path) -> Iterator[str]:
                 if parent.stat().st_uid == 0 and parent != Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o011)
     subprocess.run(
-        ["initdb", "--pgdata", data, "--username", "p2pweb", "--auth", "trust", "--no-sync"],
+        [postgres_program("initdb") or "initdb", "--pgdata", data, "--username", "p2pweb", "--auth", "trust", "--no-sync"],
         check=True, user=user, stdout=subprocess.DEVNULL, cwd=data,
     )  # fmt: skip
     with (folder / "postgres.log").open("wb") as log:
         server = subprocess.Popen(
-            ["postgres", "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1",
+            [postgres_program("postgres") or "postgres", "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1",
              "-c", "fsync=off"],
             user=user, stdout=log, stderr=log, cwd=data,
         )  # fmt: skip

@@ -1,0 +1,49 @@
+# make run     set everything up and serve on http://127.0.0.1:8000
+# make test    set everything up and run every test
+# make lint    ruff, mypy and the directions of imports
+#
+# Without an NVIDIA GPU, PyTorch's CPU wheels save gigabytes: make run TORCH_INDEX=<their index URL>
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: run test test-only lint admin clean
+
+run: $(VENV)/run.stamp
+	@exec $(BIN)/python manage.py serve $(ARGS)
+
+test: lint test-only
+
+test-only: $(VENV)/test.stamp
+	@sh scripts/system-packages.sh chromium redis-server postgresql
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy p2pweb rooms queue/genqueue queue/diffusion
+	PYTHONPATH=.:queue $(BIN)/lint-imports
+
+admin: $(VENV)/run.stamp
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py createsuperuser
+
+$(VENV)/bin/python:
+	@sh scripts/system-packages.sh --venv $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps hold what was installed: a changed requirement is installed at the next start.
+$(VENV)/run.stamp: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet $(EXTRA_INDEX) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements-dev.txt requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet $(EXTRA_INDEX) -r requirements-dev.txt
+	@touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) staticfiles test-results .mypy_cache .ruff_cache .pytest_cache .hypothesis
