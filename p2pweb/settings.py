@@ -177,7 +177,7 @@ SWEEP_SECONDS = 5
 MAX_FAULTS = 3
 CHUNK_SECONDS = environment.number("P2PWEB_CHUNK_SECONDS", 3)
 CHECKPOINT_SECONDS = environment.number("P2PWEB_CHECKPOINT_SECONDS", 2)
-WORKER_NICENESS = environment.number("P2PWEB_WORKER_NICENESS", 5)  # embedded only
+WORKER_NICENESS = environment.number("P2PWEB_WORKER_NICENESS", 2)  # embedded only
 
 # Security ---------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True

