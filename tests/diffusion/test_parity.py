@@ -192,6 +192,15 @@ def test_cutting_the_steps_anywhere_gives_the_same_bits(kl: Backend, guidance: f
         assert np.array_equal(rest, whole), cut
 
 
+def test_halves_of_guidance_in_one_batch_give_the_same(kl: Backend) -> None:
+    """As on a GPU; on CPU cores the halves are computed side by side."""
+    batched = open_backend("torch", kl.folder)
+    batched._pool = None  # type: ignore[attr-defined]
+    [ours] = generate(batched, asked())
+    [beside] = generate(kl, asked())
+    assert distance(ours.latent, beside.latent) < TOLERANCE
+
+
 def test_a_step_that_does_not_exist_is_refused(kl: Backend) -> None:
     noise = initial_noise(0, (16, 8, 8))
     for start, stop in ((0, 5), (3, 2), (-1, 2)):

@@ -4,6 +4,8 @@ f32 everywhere unless asked for bf16 (for large models on CUDA: several times fa
 within 1e-5 of diffusers). The latent itself and the steps on it are f32 always.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +19,7 @@ from diffusion.schedule import Schedule, read_schedule_config
 from diffusion.torch_parts.decoder import load_decoder
 from diffusion.torch_parts.text_encoder import TextEncoder
 from diffusion.torch_parts.tokenizer import load_tokenizer
-from diffusion.torch_parts.transformer import Modulation, Transformer
+from diffusion.torch_parts.transformer import Modulation, TextKV, Transformer
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 _SCHEDULES_KEPT = 8
@@ -39,6 +41,7 @@ class TorchBackend:
         self._transformer = Transformer(folder.path, self._device, dtype)
         self._decoder = load_decoder(folder.path, self._device, dtype)
         self._plan = lru_cache(_SCHEDULES_KEPT)(self._make_plan)
+        self._pool = _pool_for_halves() if self._device.type == "cpu" else None
 
     @torch.inference_mode()
     def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
@@ -72,7 +75,7 @@ class TorchBackend:
         rotation = self._transformer.rotation(latent.shape[1] // patch, latent.shape[2] // patch)
         x = torch.tensor(latent, dtype=torch.float32, device=self._device)
         for step in range(start, stop):
-            velocities = self._transformer.velocity(x, texts, modulation, step, rotation)
+            velocities = self._velocities(x, texts, modulation, step, rotation)
             if guided:
                 without, given = velocities
                 velocity = without + guidance * (given - without)
@@ -93,9 +96,41 @@ class TorchBackend:
         result: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
         return result
 
+    def _velocities(
+        self,
+        x: torch.Tensor,
+        texts: Sequence[TextKV],
+        modulation: Modulation,
+        step: int,
+        rotation: torch.Tensor,
+    ) -> Sequence[torch.Tensor]:
+        """One velocity [C, h, w] per text: side by side on CPU cores, in one batch elsewhere."""
+        if self._pool is None or len(texts) == 1:
+            return self._transformer.velocity(x, texts, modulation, step, rotation).unbind()
+
+        def one(text: TextKV) -> torch.Tensor:
+            with torch.inference_mode():  # a setting of each thread
+                return self._transformer.velocity(x, [text], modulation, step, rotation)[0]
+
+        return list(self._pool.map(one, texts))
+
     def _make_plan(self, steps: int) -> tuple[Schedule, Modulation]:
         schedule = self._schedule_config.schedule(steps)
         return schedule, self._transformer.modulation(torch.from_numpy(schedule.times))
+
+
+def _pool_for_halves() -> ThreadPoolExecutor | None:
+    """Two threads, for the halves of guidance, that share torch's threads; None on one core.
+
+    The halves wait for each other once a step, where the threads of one operation wait for each
+    other dozens of times a block: a fifth faster on two idle cores, more on busy ones.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2:
+        return None
+    return ThreadPoolExecutor(
+        2, "half", initializer=torch.set_num_threads, initargs=(threads // 2,)
+    )
 
 
 def _best_device() -> torch.device:

@@ -5,8 +5,8 @@ differently, because PRX allows it:
 - The text is never updated, so keys and values of the text are computed once per prompt.
 - Shifts, scales and gates depend on the time alone, so a table of them is computed once per
   schedule; they are then applied within the layer norms.
-- There is no padding, so there is no mask. Both halves of guidance share the matrix products, and
-  attend one by one, since their texts differ in length.
+- There is no padding, so there is no mask. Halves of guidance in one batch share the matrix
+  products, and attend one by one, since their texts differ in length.
 
 Shapes: N halves, L image tokens, T text tokens, D features, H heads of d features, M of the MLP.
 """
