@@ -1,7 +1,6 @@
 """The Content-Security-Policy of every page.
 
-`request.csp_nonce` is the nonce for the one inline script there is, the import map. The Django
-admin has no import map and needs a looser style policy of its own (`unsafe-inline` styles).
+`request.csp_nonce` is the nonce for the one inline script there is, the import map.
 """
 
 import secrets
@@ -16,7 +15,7 @@ AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'nonce-{nonce}'; "
-    "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; font-src 'self'; "
+    "connect-src 'self'; img-src 'self' blob:; style-src 'self'; font-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; worker-src 'self'; "
     "frame-ancestors 'none'"
 )

@@ -283,10 +283,13 @@ class Chunk(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    state=ChunkState.LEASED, deadline__isnull=False, leased_at__isnull=False
+                    state=ChunkState.LEASED,
+                    worker__isnull=False,
+                    deadline__isnull=False,
+                    leased_at__isnull=False,
                 )
                 | (~Q(state=ChunkState.LEASED) & Q(deadline__isnull=True)),
-                name="chunk_deadline_iff_leased",
+                name="chunk_has_a_holder_iff_leased",
             ),
             models.CheckConstraint(
                 condition=Q(kind=ChunkKind.ENCODE, image__isnull=True)

@@ -16,7 +16,7 @@ from diffusion.tensors import from_bytes
 from tests.genqueue.conftest import settings_of
 from tests.genqueue.processes import Site, alive, memory_mb, until
 
-LONG = {"width": 256, "height": 256, "steps": 60}
+LONG = {"width": 384, "height": 384, "steps": 100}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_killed_worker_comes_back_and_the_image_goes_on_bit_for_bit(site, undi
     job = site.submit(**LONG)
     pk = job["id"].replace("-", "")
     of_job = "FROM queue_checkpoint c JOIN queue_image i ON c.image_id=i.id WHERE i.job_id=?"
-    until(lambda: site.rows(f"SELECT 1 {of_job}", pk), 60, "a checkpoint")
+    until(lambda: site.rows(f"SELECT 1 {of_job} AND c.step < 60", pk), 60, "a checkpoint")
     killed = site.worker_pid
     os.kill(killed, signal.SIGKILL)
     assert site.get("/api/health")["database"]["status"] == "ok"
@@ -81,7 +81,7 @@ def test_a_killed_worker_comes_back_and_the_image_goes_on_bit_for_bit(site, undi
 
     # A paused room starts no decoding, so that the last latent can be looked at.
     site.write("UPDATE queue_room SET paused=1")
-    last = f"SELECT c.latent {of_job} AND c.step=60"
+    last = f"SELECT c.latent {of_job} AND c.step=100"
     [(name,)] = until(lambda: site.rows(last, pk), 60, "the last checkpoint")
     [expected] = undisturbed(**LONG)
     stored = (site.data / "media" / name).read_bytes()
