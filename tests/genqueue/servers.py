@@ -63,13 +63,14 @@ def postgres_server(folder: Path) -> Iterator[str]:
                 if parent.stat().st_uid == 0 and parent != Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o011)
     subprocess.run(
-        [postgres_program("initdb") or "initdb", "--pgdata", data, "--username", "p2pweb", "--auth", "trust", "--no-sync"],
+        [postgres_program("initdb") or "initdb", "--pgdata", data, "--username", "p2pweb",
+         "--auth", "trust", "--no-sync"],
         check=True, user=user, stdout=subprocess.DEVNULL, cwd=data,
     )  # fmt: skip
     with (folder / "postgres.log").open("wb") as log:
         server = subprocess.Popen(
-            [postgres_program("postgres") or "postgres", "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1",
-             "-c", "fsync=off"],
+            [postgres_program("postgres") or "postgres", "-D", data, "-p", str(port), "-k", "",
+             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
             user=user, stdout=log, stderr=log, cwd=data,
         )  # fmt: skip
     try:
