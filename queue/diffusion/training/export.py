@@ -79,7 +79,7 @@ def fresh_tokenizer(glyphs: list[Glyph], visible: np.ndarray, file: Path) -> Non
     """Train the tokenizer on names and captions, and write it."""
     planner = ScenePlanner(glyphs, visible, seed=0)
     texts = [name for glyph in glyphs for name in glyph.names]
-    texts += [planner.any_scene().caption for _ in range(60_000)]
+    texts += [planner.any_scene().caption for _ in range(20_000)]
     file.parent.mkdir(parents=True, exist_ok=True)
     byte_bpe.train(texts, VOCABULARY).save(str(file))
 

@@ -100,8 +100,6 @@ def load_parts(folder: Path) -> tuple[T5GemmaEncoder, PRXTransformer2DModel, Aut
     encoder = T5GemmaEncoder.from_pretrained(
         folder / "text_encoder", config=config, dtype=torch.float32, attn_implementation="eager"
     )
-    transformer = PRXTransformer2DModel.from_pretrained(
-        folder / "transformer", torch_dtype=torch.float32
-    )
-    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    transformer = PRXTransformer2DModel.from_pretrained(folder / "transformer", dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32)
     return encoder, transformer, vae

@@ -24,6 +24,7 @@ EMPTY_CAPTIONS = 0.1
 EMA = 0.9995
 REUSE = 4
 MASKED = torch.finfo(torch.bfloat16).min
+LEAST_STEPS = 4  # of a phase, however short its time
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def train(
         fresh, phase_step = 0, 0
         until = spent + phase.share
         running = torch.zeros((), device=device)
-        while (passed := (time.monotonic() - began) / seconds) < until:
+        while (passed := (time.monotonic() - began) / seconds) < until or phase_step < LEAST_STEPS:
             phase_step += 1
             while fresh < phase_step * phase.batch / REUSE:
                 fresh += latents.refresh()
