@@ -5,6 +5,8 @@ REDIS_URL, one Celery worker in a process of its own. Ctrl-C or SIGTERM stops bo
 """
 
 import argparse
+import signal
+import sys
 from typing import Any
 
 from channels.routing import get_default_application
@@ -31,6 +33,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # Twisted takes over once it runs; a signal that comes earlier is an orderly end as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         call_command("migrate", interactive=False, verbosity=0)
         port: int = options["port"]
         if options["lan"]:
