@@ -4,6 +4,9 @@ A fitted linear map from the channels of a latent cell to its RGB is enough to r
 by (and costs microseconds, where decoding costs as much as two steps). preview.json holds it. A
 folder without one gets an honest grey picture instead: the strongest principal component of the
 channels, which shows shapes and says nothing of colours.
+
+What is shown is not the noisy latent but where it is heading: the step's velocity, followed to the
+end of the schedule. After the last step the two are the same.
 """
 
 import io
@@ -15,8 +18,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffusion.model_folder import ModelFolder
+from diffusion.schedule import read_schedule_config
 
 _WEBP_QUALITY: Final = 75
+
+
+class Previews:
+    """The previews of one run of steps on one image, one after the other."""
+
+    def __init__(self, folder: ModelFolder, steps: int, latent: NDArray[np.float32]) -> None:
+        """`latent`: f32 [C, h, w] before the first of these steps; `steps`: of the whole image."""
+        self._folder = folder
+        self._levels = read_schedule_config(folder.path).schedule(steps).sigmas
+        self._before = latent
+
+    def after(self, step: int, latent: NDArray[np.float32]) -> bytes:
+        """The WebP after step `step` (from 1), whose latent is `latent`."""
+        heading = heading_for(
+            self._before, latent, float(self._levels[step - 1]), float(self._levels[step])
+        )
+        self._before = latent
+        return preview_webp(heading, self._folder)
+
+
+def heading_for(
+    before: NDArray[np.float32], after: NDArray[np.float32], from_level: float, to_level: float
+) -> NDArray[np.float32]:
+    """The clean latent that one Euler step between two noise levels was aimed at.
+
+    A step moves along a line that reaches the clean latent at level 0: x0 = x - level * velocity.
+    """
+    return after + (after - before) * (to_level / (from_level - to_level))
 
 
 def preview_webp(latent: NDArray[np.float32], folder: ModelFolder) -> bytes:

@@ -23,7 +23,7 @@ from diffusion.backends import Backend, open_backend
 from diffusion.model_folder import ModelFolder, find_models
 from diffusion.noise import initial_noise
 from diffusion.pictures import png_bytes
-from diffusion.preview import preview_webp
+from diffusion.preview import Previews
 from diffusion.settings import Settings
 from diffusion.tensors import from_bytes, to_bytes
 from genqueue import files, protocol
@@ -116,6 +116,8 @@ class Runner:
     def _denoise(self, lease: Lease, folder: ModelFolder, backend: Backend) -> bytes:
         assert lease.image_id is not None
         image_id = lease.image_id
+        noisy = self._latent(lease, folder)
+        previews = Previews(folder, lease.settings.steps, noisy)
         saved_at = time.monotonic()
 
         def on_step(step: int, latent: Array) -> None:
@@ -127,7 +129,7 @@ class Runner:
                 lease,
                 step,
                 latent=to_bytes({"latent": latent}) if save else None,
-                preview=preview_webp(latent, folder),
+                preview=previews.after(step, latent),
             )
             if save:
                 saved_at = time.monotonic()
@@ -136,7 +138,7 @@ class Runner:
 
         latent = backend.denoise(
             self._conditioning(lease),
-            self._latent(lease, folder),
+            noisy,
             steps=lease.settings.steps,
             guidance=lease.settings.guidance,
             start=lease.start,

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from diffusion.model_folder import ModelFolder, read_model_folder
-from diffusion.preview import apply_map, fit_preview, preview_webp
+from diffusion.preview import Previews, apply_map, fit_preview, heading_for, preview_webp
+from diffusion.schedule import read_schedule_config
 
 CHANNELS = 16
 
@@ -40,6 +41,20 @@ def test_a_linear_relation_is_found_again() -> None:
     for latent, picture in zip(latents, pictures, strict=True):
         difference = apply_map(latent, preview).astype(int) - picture[::8, ::8]
         assert np.abs(difference).max() <= 2
+
+
+def test_the_preview_shows_where_a_noisy_latent_is_heading(folder: ModelFolder) -> None:
+    latents, pictures = latents_and_pictures()
+    fitted = replace(folder, preview=fit_preview(latents, pictures))
+    clean = latents[0]
+    noise = np.random.default_rng(9).normal(size=clean.shape).astype(np.float32)
+    levels = read_schedule_config(folder.path).schedule(4).sigmas
+    on_the_line = [level * noise + (1 - level) * clean for level in levels]
+    previews = Previews(fitted, 4, on_the_line[0])
+    shown = [previews.after(step, on_the_line[step]) for step in (1, 2, 3, 4)]
+    assert set(shown) == {preview_webp(clean, fitted)}
+    assert shown[0] != preview_webp(on_the_line[1], fitted)
+    assert np.array_equal(heading_for(noise, clean, 0.3, 0.0), clean)
 
 
 def test_the_preview_is_a_small_webp_of_the_latents_size(folder: ModelFolder) -> None:

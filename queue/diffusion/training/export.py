@@ -15,6 +15,7 @@ from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
 from diffusion import byte_bpe
 from diffusion.model_writer import transformers_tokenizer, write_model_folder
+from diffusion.preview import fit_preview
 
 from .compose import Composer
 from .feed import Feed
@@ -141,19 +142,9 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def preview_map(vae: AutoencoderKL, composer: Composer, feed: Feed) -> dict[str, Any]:
-    """The least-squares linear map from a latent's 16 channels to the mean colour of its pixels.
-
-    Over latents as the transformer sees them (scaled); colours in 0..1.
-    """
+    """The linear map from latents, scaled as the transformer sees them, to colours."""
     pixels = composer.draw(feed.next().plan, 256)
     latents = vae.encoder(pixels).chunk(2, 1)[0]
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-    colours = torch.nn.functional.avg_pool2d(pixels, 8) / 2 + 0.5
-    rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
-    rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1).double().cpu()
-    wanted = colours.permute(0, 2, 3, 1).flatten(0, 2).double().cpu()
-    solution = torch.linalg.lstsq(rows, wanted).solution
-    return {
-        "matrix": [[round(value, 5) for value in row] for row in solution[:-1].tolist()],
-        "bias": [round(value, 5) for value in solution[-1].tolist()],
-    }
+    pictures = ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+    return fit_preview(list(latents.float().cpu().numpy()), list(pictures.cpu().numpy()))

@@ -9,22 +9,10 @@ from diffusers import AutoencoderKL, PRXTransformer2DModel
 from tokenizers import Tokenizer
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
+from diffusion.schedule import ScheduleConfig
+
 from .feed import tokenise
 from .train_transformer import encode_text, text_mask
-
-
-def schedule(steps: int, shift: float) -> list[float]:
-    """Noise levels from 1 to 0, `steps` + 1 of them, as FlowMatchEulerDiscreteScheduler has them.
-
-    diffusers applies the shift twice: once to the ends of the line, once to the line.
-    """
-
-    def shifted(level: float) -> float:
-        return shift * level / (1 + (shift - 1) * level)
-
-    first, last = shifted(1.0), shifted(0.001)
-    levels = [first + (last - first) * index / max(1, steps - 1) for index in range(steps)]
-    return [*map(shifted, levels), 0.0]
 
 
 @torch.no_grad()
@@ -44,7 +32,7 @@ def draw(
     encoder, transformer, vae = parts
     device = next(transformer.parameters()).device
     generator = torch.Generator("cpu").manual_seed(seed)
-    levels = schedule(steps, shift)
+    levels = ScheduleConfig(shift).schedule(steps).sigmas.tolist()
     pictures = []
     for start in range(0, len(captions), batch):
         some = captions[start : start + batch]
