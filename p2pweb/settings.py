@@ -41,7 +41,6 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "genqueue.api.middleware.api_middleware",
     "p2pweb.middleware.security_headers",
     "genqueue.api.middleware.api_middleware",
     "django.middleware.security.SecurityMiddleware",

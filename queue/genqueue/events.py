@@ -5,7 +5,7 @@ A consumer adds itself to `room_group(room_id)` and gets
 
 - With Redis, `announce` sends the hint after the commit.
 - Embedded, the worker is another process and the channel layer does not reach the site: there
-  `genqueue.watch` (in the site) sees the commit in the database and sends the same hint.
+  `genqueue.site` sees the commit in the database and sends the same hint.
 """
 
 from typing import Literal, TypedDict
