@@ -6,30 +6,19 @@ from pathlib import Path
 
 import pytest
 from django.core.cache import cache
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from genqueue import actions
 from genqueue.clients import COOKIE_NAME, signed
+from tests.browser import chromium, listen_for_errors
 from tests.cast import Person
 from tests.js.site import LiveSite
 from tests.studio import Studio, write_model
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+__all__ = ["chromium"]
 
 # Playwright runs an event loop in this thread; the tests' own queries are not made inside it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +66,7 @@ def open_page(chromium: Browser, site: LiveSite) -> Iterator[Open]:
             contexts[key].add_cookies([cookie])
             contexts[key].set_default_timeout(10_000)
         page = contexts[key].new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: _keep_policy_errors(message.text, errors))
+        listen_for_errors(page, errors)
         page.goto(path)
         return page
 
@@ -86,11 +74,6 @@ def open_page(chromium: Browser, site: LiveSite) -> Iterator[Open]:
     for context in contexts.values():
         context.close()
     assert errors == []
-
-
-def _keep_policy_errors(text: str, errors: list[str]) -> None:
-    if "Content Security Policy" in text:
-        errors.append(text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

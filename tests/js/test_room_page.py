@@ -2,15 +2,14 @@
 
 import re
 import time
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from genqueue.models import ChunkKind, Job, Room
+from tests.browser import violations
 from tests.studio import picture, settings_of
 
-AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 OWN_JAVASCRIPT_BYTES = 60_000
 
 
@@ -322,14 +321,3 @@ def test_axe_finds_nothing_and_no_page_scrolls_sideways(
             page.locator("a[data-open]").first.click()
             assert violations(page) == []
         page.close()
-
-
-def violations(page):
-    """What axe-core says of the page, injected through the debugger: the policy stays as it is."""
-    session = page.context.new_cdp_session(page)
-    session.send("Runtime.evaluate", {"expression": AXE.read_text()})
-    found = page.evaluate("async () => (await axe.run()).violations")
-    return [
-        (entry["id"], [node["target"] for node in entry["nodes"]][:3], entry["help"])
-        for entry in found
-    ]

@@ -1,0 +1,52 @@
+"""A real Chromium for tests, and what it must never say: errors, what axe-core finds."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+AXE = Path(__file__).parent / "js/vendor/axe-core/axe.min.js"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which(
+    "chromium-browser"
+)  # fmt: skip
+ARGUMENTS = [
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser a module. Playwright keeps an event loop in this thread as long as it is open,
+    and a test of another module that is a coroutine could not run then."""
+    assert CHROMIUM, "install chromium, or name it in CHROMIUM"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def listen_for_errors(page: Page, errors: list[str], *, console: bool = False) -> None:
+    """Adds to `errors` what goes wrong in scripts and what the content security policy stops;
+    console: and every error that the browser logs, such as an address that is not there."""
+
+    def logged(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text or (console and message.type == "error"):
+            errors.append(message.text)
+
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", logged)
+
+
+def violations(page: Page) -> list[tuple[str, list[object], str]]:
+    """What axe-core says of the page, injected through the debugger: the policy stays as it is."""
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": AXE.read_text()})
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        (entry["id"], [node["target"] for node in entry["nodes"]][:3], entry["help"])
+        for entry in found
+    ]
