@@ -119,6 +119,13 @@ def test_a_step_is_a_whole_number(image, alice, step):
     refused(response, 422, "wrong-type")
 
 
+def test_the_preview_of_a_finished_picture_leads_to_the_picture(finished, alice):
+    response = alice.browser.get(address(finished, f"{finished.index}/preview.webp?step=3"))
+    assert response.status_code == 302
+    assert response.headers["Location"] == address(finished)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
 def test_an_image_that_has_not_begun_has_no_preview(image, alice):
     refused(alice.browser.get(address(image, "0/preview.webp")), 404, "no-such-picture")
 

@@ -7,7 +7,7 @@ step too. Both may be kept by browsers and caches for ever.
 from http import HTTPStatus
 from typing import Annotated
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.cache import get_conditional_response
 from ninja import Router
 from pydantic import WithJsonSchema
@@ -51,8 +51,15 @@ def get_picture(request: HttpRequest, job_id: JobId, number: ImageNumber) -> Htt
 def get_preview(
     request: HttpRequest, job_id: JobId, number: ImageNumber, step: Step = None
 ) -> HttpResponse:
-    """Small and rough. Previews are removed when the picture is finished."""
+    """Small and rough. Previews are removed when the picture is finished: then it redirects there.
+
+    A page that was told of the last preview may ask for it a moment too late.
+    """
     image = _find_image(job_id, number)
+    if image.state == ImageState.DONE:
+        picture = HttpResponseRedirect(f"/api/jobs/{job_id}/images/{image.index}.png")
+        picture.headers["Cache-Control"] = "no-store"
+        return picture
     shown = image.preview_step if step is None else step
     if shown is None or not 1 <= shown <= (image.preview_step or 0):
         raise not_found("There is no preview of this step.", "no-such-picture")
