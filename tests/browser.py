@@ -31,10 +31,13 @@ def chromium() -> Iterator[Browser]:
 
 def listen_for_errors(page: Page, errors: list[str], *, console: bool = False) -> None:
     """Adds to `errors` what goes wrong in scripts and what the content security policy stops;
-    console: and every error that the browser logs, such as an address that is not there."""
+    console: and every error that the browser logs, such as an address that is not there. Previews
+    may be: they go with a cancelled job, while a page asks for one."""
 
     def logged(message: ConsoleMessage) -> None:
-        if "Content Security Policy" in message.text or (console and message.type == "error"):
+        gone = "404" in message.text and "/preview.webp" in message.location["url"]
+        error = console and message.type == "error" and not gone
+        if error or "Content Security Policy" in message.text:
             errors.append(message.text)
 
     page.on("pageerror", lambda error: errors.append(str(error)))
