@@ -181,7 +181,7 @@ def while_generating(url, host, port, rate, seconds):
 
 @contextmanager
 def own_server():
-    """`manage.py serve` on a free port, with nothing in its database."""
+    """A new `manage.py serve` on a free port: its URL, data folder and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -193,7 +193,7 @@ def own_server():
         )
         try:
             wait_until_listening(server, port)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", Path(folder), server
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=30)
@@ -251,7 +251,7 @@ def main():
             parser.error("this is for servers on this machine only")
         result = measure(options.url.rstrip("/"), options)
     else:
-        with own_server() as url:
+        with own_server() as (url, _folder, _process):
             result = measure(url, options)
     print(json.dumps(result, indent=2))
 
