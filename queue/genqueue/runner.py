@@ -59,16 +59,19 @@ class Runner:
         folder, backend = self._model(name)
         side = folder.default_width, folder.default_height
         conditioning = backend.encode("a warm-up", "", folder.default_guidance)
+        noise = initial_noise(0, folder.latent_shape(*side))
         latent = backend.denoise(
             conditioning,
-            initial_noise(0, folder.latent_shape(*side)),
+            noise,
             steps=2,
             guidance=folder.default_guidance,
             start=0,
             stop=1,
-            on_step=lambda step, latent: None,
         )
-        backend.decode(latent)
+        # Pillow loads its writers with the first file of each kind, which takes as long as half
+        # a step.
+        Previews(folder, 2, noise).after(1, latent)
+        png_bytes(backend.decode(latent))
         return backend
 
     def run(self, lease: Lease) -> None:
