@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion.training.attention import PlainAttention, choose
 from diffusion.training.muon import Muon, orthogonalise
+from diffusion.training.shapes import Widths, make_transformer
 from diffusion.training.train_transformer import learning_rate
 from tests.training.conftest import REFERENCE
 
@@ -63,6 +65,29 @@ def test_it_goes_on_from_what_it_wrote(trained: Path, tmp_path: Path) -> None:
         assert (further / part).read_bytes() == (trained / part).read_bytes()
     part = "transformer/diffusion_pytorch_model.safetensors"
     assert (further / part).read_bytes() != (trained / part).read_bytes()
+
+
+def test_plain_attention_is_the_attention_of_diffusers() -> None:
+    torch.manual_seed(3)
+    model = make_transformer(Widths(hidden=128, depth=2)).double()
+    for block in model.blocks:
+        torch.nn.init.normal_(block.modulation.lin.weight, std=0.2)
+    torch.nn.init.normal_(model.final_layer.linear.weight)
+    given = {
+        "hidden_states": torch.randn(3, 16, 8, 12).double(),
+        "timestep": torch.tensor([0.1, 0.5, 0.9]).double(),
+        "encoder_hidden_states": torch.randn(3, 5, 128).double(),
+        "attention_mask": torch.tensor(
+            [[True] * 5, [True, True, False, False, False], [False] * 5]
+        ),
+    }
+    with torch.no_grad():
+        expected = model(**given).sample
+        model.set_attn_processor(PlainAttention())
+        found = model(**given).sample
+    assert expected.abs().mean() > 0.01
+    assert (found - expected).norm() < 1e-5 * expected.norm()  # its scores are in f32
+    assert choose(model.float(), batch=2, tokens=16, text=4) in ("fused", "plain")
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 32), (3, 32, 64)])

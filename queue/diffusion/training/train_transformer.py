@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, PRXTransformer2DModel
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
+from . import attention
 from .compose import Composer
 from .feed import TEXT_TOKENS, Feed
 from .muon import Muon
@@ -181,6 +182,10 @@ def train(
         fresh = 0
         while fresh < 2 * phase.batch:
             fresh += latents.refresh()
+        if gpu:
+            tokens = (phase.side // 16) ** 2
+            chosen = attention.choose(transformer, phase.batch, tokens, TEXT_TOKENS)
+            print(json.dumps({"side": phase.side, "attention": chosen}), flush=True)  # noqa: T201
         fresh, phase_step = 0, 0
         until = spent + phase.share
         running = torch.zeros((), device=device)
