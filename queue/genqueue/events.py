@@ -47,7 +47,7 @@ def announce(room_id: str) -> None:
             [room_id],
         )
     if not settings.EMBEDDED:
-        transaction.on_commit(lambda: _send(room_id))
+        transaction.on_commit(lambda: _send(room_id), robust=True)
 
 
 def _send(room_id: str) -> None:

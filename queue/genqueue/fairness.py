@@ -124,9 +124,10 @@ def wake_workers(besides: UUID | None = None) -> None:
     """On commit, send a message for every chunk that an idle worker could lease.
 
     besides: a worker that asks again by itself. Without it at least one message is sent for open
-    work, for a worker that is just loading or about to be idle.
+    work, for a worker that is just loading or about to be idle. A broker that cannot be reached
+    loses the message and nothing else: the sweeper sends another.
     """
-    transaction.on_commit(lambda: _send_wake_ups(besides))
+    transaction.on_commit(lambda: _send_wake_ups(besides), robust=True)
 
 
 def _send_wake_ups(besides: UUID | None) -> None:

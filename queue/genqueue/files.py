@@ -39,7 +39,7 @@ def delete_on_commit(names: Iterable[str]) -> None:
     """Files go when the rows that named them are gone for good."""
     doomed = [name for name in names if name]
     if doomed:
-        transaction.on_commit(lambda: delete(doomed))
+        transaction.on_commit(lambda: delete(doomed), robust=True)
 
 
 def job_folder(job_id: UUID) -> str:

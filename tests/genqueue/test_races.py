@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 
-from genqueue import actions, protocol, sweeper
+from genqueue import actions, files, protocol, sweeper
 from genqueue.models import Chunk, Image, Job, Tally
 from genqueue.protocol import LeaseLostError
 from tests.genqueue.conftest import new_worker, settings_of
@@ -96,3 +96,18 @@ def test_several_workers_finish_everything_while_leases_are_taken_back(alice, bo
     assert {job.state for job in Job.objects.all()} == {"done"}
     assert Tally.objects.get().images_done == 12
     assert Tally.objects.get().steps_done == 12 * 4
+
+
+def test_a_broker_that_cannot_be_reached_takes_no_picture_along(alice, monkeypatch):
+    def unreachable():
+        raise ConnectionError
+
+    monkeypatch.setattr("genqueue.tasks.work.delay", unreachable)
+    hand = new_worker()
+    new_worker("idle")
+    job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(steps=1))
+    actions.submit_job("kitchen", alice.client_id, settings_of())  # what the idle one is told of
+    while (lease := hand.claim()).kind != "decode":
+        hand.finish(lease)
+    hand.finish(lease)
+    assert files.read(job.images.get().picture) == f"decode of {hand.id}".encode()
