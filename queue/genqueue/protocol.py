@@ -5,7 +5,8 @@
 - `take_back` ends leases from outside: of late workers (sweeper), of dead ones (supervisor).
 - Completing a chunk makes the next one of its image in the same transaction.
 
-Files are written before the transaction that names them; whoever is refused removes its own.
+Files are written before the transaction that names them (previews inside it); whoever is refused
+removes its own.
 """
 
 from collections.abc import Iterable, Iterator
@@ -181,8 +182,6 @@ def checkpoint(
     written = []
     if latent is not None:
         written.append(files.write(files.job_folder(lease.job_id), ".safetensors", latent))
-    if preview is not None:
-        files.write_preview(image, step, preview)
     progress: dict[str, object] = {"step": step}
     if preview is not None:
         progress["preview_step"] = step
@@ -190,9 +189,9 @@ def checkpoint(
         lock_job(lease.job_id)
         deadline = timezone.now() + timedelta(seconds=site.LEASE_SECONDS)
         if not hold(Chunk, lease.chunk_id, ChunkState.LEASED, lease.fence, deadline=deadline):
-            if preview is not None:
-                files.delete([files.preview_name(image, step)])
             raise LeaseLostError
+        if preview is not None:  # its name is shared with other workers: only under the fence
+            files.write_preview(image, step, preview)
         Image.objects.filter(pk=lease.image_id).update(**progress)
         if written:
             _keep_checkpoint(lease.image_id, step, written[0])
@@ -222,20 +221,22 @@ def complete(lease: Lease, result: bytes, seconds: float) -> None:
         if not moved:
             raise LeaseLostError
         job = Job.objects.get(pk=lease.job_id)
+        steps = lease.stop - lease.start
+        done: dict[str, int] = {}
         if lease.kind == ChunkKind.ENCODE:
             _encoded(lease, job, written)
         elif lease.kind == ChunkKind.DENOISE:
             _denoised(lease, job, written, seconds)
+            done = {"steps_done": steps}
         else:
-            _decoded(lease, job, written, seconds)
-        steps = lease.stop - lease.start
+            job_done = _decoded(lease, job, written, seconds)
+            done = {"images_done": 1, "jobs_done": int(job_done)}
         speeds.record(lease.worker_id, lease.kind, job, steps, seconds)
         Worker.objects.filter(pk=lease.worker_id).update(
             chunks_done=F("chunks_done") + 1, steps_done=F("steps_done") + steps
         )
         events.announce(lease.room_id)
-        if steps:
-            _count(steps_done=steps)
+        _count(done)
         fairness.wake_workers(besides=lease.worker_id)
 
 
@@ -262,7 +263,8 @@ def _denoised(lease: Lease, job: Job, latent: str, seconds: float) -> None:
     follow_up.save()
 
 
-def _decoded(lease: Lease, job: Job, picture: str, seconds: float) -> None:
+def _decoded(lease: Lease, job: Job, picture: str, seconds: float) -> bool:
+    """True when the job is done with this picture."""
     assert lease.image_id is not None
     image = Image.objects.get(pk=lease.image_id)
     now = timezone.now()
@@ -278,20 +280,19 @@ def _decoded(lease: Lease, job: Job, picture: str, seconds: float) -> None:
     assert moved, "an image runs as long as its chunk is leased"
     files.delete_on_commit(files.working_files(image))
     image.checkpoints.all().delete()
-    _count(images_done=1)
-    _end_job_after_its_images(job)
+    return _end_job_after_its_images(job) == JobState.DONE
 
 
-def _end_job_after_its_images(job: Job) -> None:
+def _end_job_after_its_images(job: Job) -> JobState | None:
     """The last image of a running job ends it: done, or failed if any image failed."""
     states = set(Image.objects.filter(job=job).values_list("state", flat=True))
     if not states <= set(IMAGE_ENDED):
-        return
+        return None
     ending = JobState.FAILED if ImageState.FAILED in states else JobState.DONE
-    if move(Job, job.pk, JobState.RUNNING, ending, finished_at=timezone.now()):
-        files.delete_on_commit([job.conditioning])
-        if ending == JobState.DONE:
-            _count(jobs_done=1)
+    if not move(Job, job.pk, JobState.RUNNING, ending, finished_at=timezone.now()):
+        return None
+    files.delete_on_commit([job.conditioning])
+    return ending
 
 
 def fail(lease: Lease, error: str, *, hopeless: bool = False) -> None:
@@ -403,8 +404,11 @@ def _keep_checkpoint(image_id: int, step: int, latent: str) -> None:
     Checkpoint.objects.create(image_id=image_id, step=step, latent=latent)
 
 
-def _count(**amounts: int) -> None:
-    more = {name: F(name) + number for name, number in amounts.items()}
+def _count(amounts: dict[str, int]) -> None:
+    """Add to the totals: one row that all workers write, so the last lock of a transaction."""
+    more = {name: F(name) + number for name, number in amounts.items() if number}
+    if not more:
+        return
     if not Tally.objects.filter(pk=1).update(**more):
         Tally.objects.get_or_create(pk=1)
         Tally.objects.filter(pk=1).update(**more)

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from genqueue import actions, files, protocol, sweeper
@@ -50,6 +52,15 @@ class TestAJobFromBeginningToEnd:
             job.images.get().picture
         ]
         assert not Checkpoint.objects.exists()
+
+    def test_writes_the_totals_after_the_room(self, job, worker):
+        """In one order everywhere: two workers that each hold one of the two wait for ever."""
+        while (lease := worker.claim()) is not None:
+            with CaptureQueriesContext(connection) as queries:
+                worker.finish(lease)
+            written = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+            room = next(number for number, sql in enumerate(written) if "queue_room" in sql)
+            assert not any("queue_tally" in sql for sql in written[:room])
 
     def test_is_counted(self, job, worker):
         worker.do_all()
@@ -190,6 +201,16 @@ class TestACheckpoint:
         image = job_as_json(job)["images"][0]
         assert image["step"] == 1
         assert image["preview_url"].endswith("/images/0/preview.webp?step=1")
+
+    def test_of_a_late_worker_leaves_the_preview_of_the_next_one_alone(self, job, worker, other):
+        worker.do_next()
+        late = worker.claim()
+        expire(late)
+        sweeper.sweep()
+        protocol.checkpoint(other.claim(), 1, preview=b"of the next one")
+        with pytest.raises(LeaseLostError):
+            protocol.checkpoint(late, 1, preview=b"late")
+        assert files.read(files.preview_name(job.images.get(), 1)) == b"of the next one"
 
     def test_outside_of_the_lease_is_a_mistake(self, job, worker):
         worker.do_next()
