@@ -131,6 +131,20 @@ def test_head_has_the_headers_of_get_and_no_body(server, address):
     assert body == b""
 
 
+def test_requests_leave_no_connection_to_the_database_open(server):
+    """Each has a thread of its own: what it left open would wait for the garbage collector."""
+
+    def connections() -> int:
+        opened = Path(f"/proc/{server.process.pid}/fd").iterdir()
+        return sum(file.resolve().name.startswith("p2pweb.sqlite3") for file in opened)
+
+    server.say(request(b"GET /api/queue/kitchen"))
+    before = connections()
+    for _ in range(40):
+        server.say(request(b"GET /api/queue/kitchen"))
+    assert connections() - before < 6
+
+
 def test_an_unknown_path_is_json(server):
     status, _, body = answer(server.say(request(b"GET /api/nothing")))
     assert status == 404
