@@ -98,11 +98,13 @@ def find_models(*roots: Path) -> dict[str, ModelFolder]:
         if not root.is_dir():
             continue
         for path in sorted(root.iterdir()):
-            if path.name in models or not (path / MODEL_INDEX).is_file():
+            if path.name in models:
                 continue
             try:
+                if not (path / MODEL_INDEX).is_file():
+                    continue
                 models[path.name] = read_model_folder(path)
-            except ModelFolderError as error:
+            except (ModelFolderError, OSError) as error:  # OSError: not ours to look into
                 logger.warning("%s is left out: %s", path, error)
     return models
 
@@ -141,7 +143,7 @@ def read_model_folder(path: Path) -> ModelFolder:
             vocabulary=_vocabulary(path),
             preview=_preview(path, latent_channels),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ModelFolderError):
             raise
         raise ModelFolderError(f"its JSON lacks or garbles something: {error!r}") from error

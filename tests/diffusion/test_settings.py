@@ -127,6 +127,22 @@ def test_models_are_found_below_their_roots_and_bad_ones_left_out(
     assert "FluxPipeline" in caplog.text
 
 
+def test_a_folder_that_may_not_be_looked_into_hides_no_model(
+    tmp_path: Path, kl_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(kl_folder, tmp_path / "good")
+    (tmp_path / "lost+found").mkdir()
+    is_file = Path.is_file
+
+    def is_file_for_others_than_root(path: Path) -> bool:  # tests may run as root
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file_for_others_than_root)
+    assert list(find_models(tmp_path)) == ["good"]
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
@@ -134,6 +150,7 @@ def test_models_are_found_below_their_roots_and_bad_ones_left_out(
         ("vae/config.json", {"latent_channels": 4}, "differ in their latent channels"),
         ("p2pweb.json", {"default_width": 100}, "outside of its own limits"),
         ("p2pweb.json", {"max_side": "big"}, "lacks or garbles"),
+        ("transformer/config.json", {"patch_size": 0}, "lacks or garbles"),
         ("preview.json", {"matrix": [[0, 0, 0]], "bias": [0, 0, 0]}, "not a 16 x 3 matrix"),
     ],
 )
