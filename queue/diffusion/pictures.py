@@ -40,7 +40,10 @@ def settings_from_png(data: bytes) -> dict[str, Any] | None:
         raise ValueError("not a PNG") from error
     if text is None:
         return None
-    settings = json.loads(text)
+    try:
+        settings = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the settings inside the PNG are nested too deeply") from error
     if not isinstance(settings, dict):
         raise ValueError("the settings inside the PNG are not a JSON object")
     return settings

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from diffusion.pictures import png_bytes, settings_from_png
 from diffusion.tensors import TensorError, from_bytes, to_bytes
@@ -79,6 +79,15 @@ def test_other_files_are_not_read_as_pictures() -> None:
     for data in (b"", b"hello", jpeg.getvalue(), png_bytes(PIXELS, {"a": 1})[:20]):
         with pytest.raises(ValueError, match="not a PNG"):
             settings_from_png(data)
+
+
+def test_settings_nested_without_end_are_refused() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("p2pweb", "[" * 200_000)
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "PNG", pnginfo=text)
+    with pytest.raises(ValueError, match="nested"):
+        settings_from_png(file.getvalue())
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 4), (3, 5, 7)])
