@@ -153,6 +153,7 @@ def delete_job(job: Job) -> None:
     if job.state not in JOB_ENDED:
         raise Problem("not-finished", 409, "This job is not finished: cancel it first.")
     files.delete_on_commit(files.all_files(job))
+    files.delete_folder_on_commit(job.pk)
     job.delete()
     events.announce(job.room_id)
 

@@ -4,6 +4,7 @@ Every written file has a random part in its name, so that a late worker can neve
 file of the one that took over; whoever loses the race deletes its own.
 """
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -40,6 +41,16 @@ def delete_on_commit(names: Iterable[str]) -> None:
     doomed = [name for name in names if name]
     if doomed:
         transaction.on_commit(lambda: delete(doomed), robust=True)
+
+
+def delete_folder_on_commit(job_id: UUID) -> None:
+    """After its files. A storage without folders, or a late worker's file in it, is no harm."""
+
+    def delete_folder() -> None:
+        with contextlib.suppress(OSError):
+            default_storage.delete(job_folder(job_id))
+
+    transaction.on_commit(delete_folder, robust=True)
 
 
 def job_folder(job_id: UUID) -> str:

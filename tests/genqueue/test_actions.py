@@ -103,6 +103,7 @@ class TestRemovingPictures:
             actions.delete_image(last)
         assert not Job.objects.exists()
         assert not Image.objects.exists()
+        assert not default_storage.exists(files.job_folder(job.pk))
 
     def test_of_an_unfinished_picture_is_refused(self, alice):
         image = submit(alice).images.get()
