@@ -25,6 +25,7 @@ from genqueue.transitions import ChunkState, ImageState, WorkerState
 # milliseconds when it is alive.
 RESERVED = timedelta(seconds=2)
 CLEARLY_FASTER = 1.3
+TURNS_KEPT = timedelta(days=1)
 
 
 def open_to(worker: Worker) -> QuerySet[Chunk]:
@@ -118,6 +119,14 @@ def take_turn(job: Job) -> None:
         Turn.objects.get_or_create(
             room_id=job.room_id, client=job.client, defaults={"last_turn": now}
         )
+
+
+def forget_old_turns() -> None:
+    """Who was served long ago is as good as new; callers without a cookie are new each time."""
+    long_ago = time.time_ns() - int(TURNS_KEPT.total_seconds() * 1e9)
+    old = Turn.objects.filter(last_turn__lt=long_ago)
+    if old.exists():  # on SQLite, deleting nothing would still wait for other writers
+        old.delete()
 
 
 def wake_workers(besides: UUID | None = None) -> None:

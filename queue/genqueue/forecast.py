@@ -142,7 +142,8 @@ class _Simulation:
 
     def _line(self) -> dict[str, _Room]:
         """What waits, by room and client, each client's jobs in order."""
-        turns = {(t.room_id, t.client): t.last_turn for t in Turn.objects.all()}
+        waiting = Turn.objects.filter(client__in=Job.objects.unfinished().values("client"))
+        turns = {(t.room_id, t.client): t.last_turn for t in waiting}
         rooms: dict[str, _Room] = {}
         of_jobs = {job.room_id for job in self.jobs}
         for row in Room.objects.filter(pk__in=of_jobs):

@@ -1,4 +1,4 @@
-"""What nobody else notices: late leases, silent workers, lost wake-ups.
+"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups.
 
 Every site and worker process sweeps, every SWEEP_SECONDS; any number at once is safe, because each
 change is compare-and-set.
@@ -46,6 +46,7 @@ def sweep() -> Swept:
         )
         for worker in silent
     )
+    fairness.forget_old_turns()
     # A broker that restarted has forgotten its messages: those for nothing cost nothing.
     pending_since = now - timedelta(seconds=settings.SWEEP_SECONDS)
     busy = Chunk.objects.filter(state=ChunkState.LEASED).values("worker_id")

@@ -1,12 +1,15 @@
 """Whose turn it is, who keeps an image, and whether what people are told comes true."""
 
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from genqueue import actions, forecast
-from genqueue.models import Chunk, ChunkKind, Job, Speed, Worker
+from genqueue import actions, forecast, sweeper
+from genqueue.models import Chunk, ChunkKind, Job, Speed, Turn, Worker
 from genqueue.representation import job_as_json, jobs_as_json
 from tests.genqueue.conftest import new_worker, settings_of
 
@@ -125,6 +128,28 @@ class TestRanges:
         submit(alice)
         worker.do_next()
         assert worker.claim().stop == 8
+
+
+class TestTurns:
+    def test_of_yesterday_are_forgotten(self, alice, bob, worker):
+        for person in (alice, bob):
+            submit(person)
+        worker.do_all()
+        yesterday = time.time_ns() - int(25 * 3600 * 1e9)
+        Turn.objects.filter(client=alice.client_id).update(last_turn=yesterday)
+        sweeper.sweep()
+        assert [turn.client for turn in Turn.objects.all()] == [bob.client_id]
+
+    def test_are_read_of_those_who_wait_only(self, alice, bob, worker):
+        submit(bob)
+        worker.do_all()
+        waiting = submit(alice)
+        with CaptureQueriesContext(connection) as queries:
+            job_as_json(waiting)
+        turns = next(q["sql"] for q in queries if 'FROM "queue_turn"' in q["sql"])
+        with connection.cursor() as cursor:
+            cursor.execute(turns)
+            assert cursor.fetchall() == []
 
 
 class TestPositions:
