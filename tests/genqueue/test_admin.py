@@ -101,6 +101,7 @@ def test_the_monitor_shows_workers_and_their_chunks(staff, job):
     assert answer.headers["Refresh"] == "2"
     assert "a snowman" in page
     assert "one" in page
+    assert "brings itself up to date" in page
     assert "Queue monitor" in staff.get("/admin/").content.decode()
 
 
