@@ -188,11 +188,13 @@ def test_words_it_has_not_learned_are_named_gently(run):
         "A ROCKET above a zorp, l'été Zorp",
     )
     assert unknown == ["zorp", "l'été"]
-    hint = "return [m.hint('Tiny', []), m.hint('Tiny', ['a']), m.hint('T', [...'abcdef'])];"
+    hint = """return [m.hint('Tiny', []), m.hint('Tiny', ['a']), m.hint('T', [...'abcdef']),
+                      m.hint('T', ['x'.repeat(2000)])];"""
     assert run("words", hint) == [
         "",
         "Tiny has not learned “a”: it will guess.",
         "T has not learned “a”, “b”, “c”, “d” and 2 more: it will guess.",
+        f"T has not learned “{'x' * 24}…”: it will guess.",
     ]
 
 

@@ -3,6 +3,7 @@
 const WORD = /[\p{L}\p{N}]+(?:'[\p{L}\p{N}]+)*/gu;
 const LONGEST_NAME_WORDS = 5;
 const SHOWN = 8;
+const LONGEST_SHOWN = 24; // letters of a word it has not learned
 
 // vocabulary: { names, colours, relations, words } as /api/models gives it.
 export class Words {
@@ -42,10 +43,15 @@ export class Words {
 const nothing = { start: 0, options: [] };
 const wordsOf = (text) => text.toLowerCase().match(WORD) ?? [];
 
+const shortened = (word) => {
+  const letters = [...word];
+  return letters.length > LONGEST_SHOWN ? `${letters.slice(0, LONGEST_SHOWN).join('')}…` : word;
+};
+
 // Gently: said under the prompt, in nobody's way.
 export function hint(title, unknown) {
   if (!unknown.length) return '';
-  const shown = unknown.slice(0, 4).map((word) => `“${word}”`);
+  const shown = unknown.slice(0, 4).map((word) => `“${shortened(word)}”`);
   const more = unknown.length > 4 ? ` and ${unknown.length - 4} more` : '';
   return `${title} has not learned ${shown.join(', ')}${more}: it will guess.`;
 }
