@@ -29,6 +29,7 @@ from rooms.forms import GenerateForm, blank_form
 from rooms.slots import Viewer
 
 ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_CHOSEN_ID = 20  # random ones have 22 characters
 
 
 class RoomPage:
@@ -63,7 +64,7 @@ class RoomPage:
             "room": self.room_id,
             "revision": now.revision,
             "title": head["title"],
-            "name": head["title"] or f"Room {self.room_id[:8]}",
+            "name": head["title"] or f"Room {short_id(self.room_id)}",
             "paused": head["paused"],
             "queue": slots.queue_of(jobs, self.viewer),
             "gallery": slots.gallery_of(jobs, self.viewer),
@@ -151,6 +152,11 @@ def _over_budget(request: HttpRequest) -> Problem | None:
     except Problem as problem:
         return problem
     return None
+
+
+def short_id(room_id: str) -> str:
+    """A random id is long and says nothing, one that people chose is worth showing whole."""
+    return room_id if len(room_id) <= LONGEST_CHOSEN_ID else room_id[:8]
 
 
 def see(address: str) -> HttpResponse:

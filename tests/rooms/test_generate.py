@@ -139,3 +139,13 @@ def test_pages_allow_no_inline_script_but_the_import_map_and_have_no_inline_styl
         assert "<style" not in page
         inline = [part for part in page.split("<script")[1:] if " src=" not in part.split(">")[0]]
         assert all('type="importmap" nonce="' in part.split(">")[0] for part in inline)
+
+
+@pytest.mark.parametrize(
+    ("room_id", "name"), [("tuesday-lunch", "Room tuesday-lunch"), ("x" * 22, "Room xxxxxxxx")]
+)
+def test_an_id_that_people_chose_is_shown_whole_and_a_random_one_shortened(alice, room_id, name):
+    assert (
+        f'<h1 class="unseen">{name}</h1>'
+        in alice.browser.get(f"/rooms/{room_id}/").content.decode()
+    )
