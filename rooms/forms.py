@@ -75,10 +75,6 @@ class GenerateForm:
         return any(name in self.errors for name in MORE)
 
     @property
-    def max_prompt(self) -> int:
-        return choices.limits().prompt_characters
-
-    @property
     def max_steps(self) -> int:
         return choices.limits().max_steps
 
