@@ -133,7 +133,8 @@ def read_picture(page: RoomPage) -> HttpResponse:
     try:
         form = _form_from(page.request)
     except Problem as problem:
-        form = blank_form()
+        typed = page.request.POST
+        form = posted_form(typed) if "prompt" in typed else blank_form()
         form.refuse(problem)
     if is_htmx(page.request):
         return page.partial("rooms/form.html", form=form, status=form.status)

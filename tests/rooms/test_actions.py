@@ -126,6 +126,15 @@ def test_other_files_do_not_fill_the_form_and_say_why(bob, kitchen, content):
     assert page[start : page.index("</p>", start)].count(".") == 1
 
 
+def test_a_file_without_settings_leaves_the_form_as_typed(bob, kitchen):
+    typed = {"prompt": "a long thought", "steps": "3", "num_images": "2"}
+    upload = {"picture_file": SimpleUploadedFile("x.png", b"GIF89a")}
+    path = f"/rooms/{kitchen}/read-picture/"
+    page = bob.browser.post(path, typed | upload, headers=HTMX).content.decode()
+    assert ">a long thought</textarea>" in page
+    assert 'name="steps" type="number" inputmode="numeric" min="1" max="100" value="3"' in page
+
+
 def test_the_owner_names_lists_and_pauses_the_room(alice, bob, kitchen):
     for path in ("settings", "pause", f"clients/{bob.label}/remove"):
         assert bob.browser.post(f"/rooms/{kitchen}/{path}/").status_code == 404
