@@ -101,6 +101,15 @@ document.addEventListener('htmx:before:swap', (event) => {
 
 // Small things -------------------------------------------------------------------------------------
 function startSharing() {
+  const share = document.querySelector('.share');
+  document.addEventListener('click', ({ target }) => {
+    if (!share.contains(target)) share.open = false;
+  });
+  share.addEventListener('keydown', ({ key }) => {
+    if (key !== 'Escape') return;
+    share.open = false;
+    share.querySelector('summary').focus();
+  });
   const link = document.getElementById('share-link');
   const copy = document.getElementById('copy');
   copy.hidden = false;
