@@ -207,6 +207,46 @@ def test_a_dropped_picture_fills_the_form(open_page, alice, kitchen):
     expect(page.locator("#steps")).to_have_value("5")
 
 
+def test_another_picture_changes_nothing_that_was_typed(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    page.locator("#more-settings summary").click()
+    prompt(page).fill("a long thought")
+    foreign = {"name": "cat.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.locator("#picture-file").set_input_files(foreign)
+    expect(page.locator("#error-picture_file")).to_contain_text("not a PNG")
+    expect(prompt(page)).to_have_value("a long thought")
+
+
+def test_a_double_click_and_a_key_held_down_ask_once(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    prompt(page).fill("a rocket")
+    page.get_by_role("button", name="Generate").dblclick()
+    expect(queue(page)).to_have_count(1)
+    prompt(page).focus()
+    for _ in range(3):
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    expect(queue(page)).to_have_count(2)
+    time.sleep(0.5)
+    assert Job.objects.count() == 2
+
+
+def test_the_share_box_closes_with_escape_and_a_click_elsewhere(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    link = page.get_by_role("textbox", name="Whoever has this link")
+    share = page.locator(".share summary")
+    share.click()
+    expect(link).to_be_visible()
+    link.press("Escape")
+    expect(link).not_to_be_visible()
+    expect(share).to_be_focused()
+    share.click()
+    expect(link).to_be_visible()
+    page.get_by_role("heading", name="Queue").click()
+    expect(link).not_to_be_visible()
+
+
 def test_names_are_completed_with_the_keyboard_and_unknown_words_hinted_at(
     open_page, alice, kitchen
 ):

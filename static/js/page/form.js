@@ -18,8 +18,12 @@ export function startForm(room) {
     if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       completion.close();
-      theForm().requestSubmit();
+      if (!event.repeat) theForm().requestSubmit(); // a key held down asks once
     }
+  });
+  // So does a double click.
+  document.addEventListener('click', (event) => {
+    if (event.detail > 1 && event.target.closest('.generate')) event.preventDefault();
   });
   for (const type of ['input', 'change', 'toggle', 'htmx:after:swap']) {
     document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
