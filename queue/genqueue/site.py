@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import connection
@@ -61,7 +62,7 @@ def stop() -> None:
 
 async def watch(path: str) -> None:
     """Hint at every room that changes in this database, for ever."""
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    database = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
     try:
         seen = _newest(database)
         version = 0

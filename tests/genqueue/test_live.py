@@ -1,6 +1,8 @@
 """What changes by itself: hints to pages, presence, statistics."""
 
 import asyncio
+import contextlib
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -100,6 +102,18 @@ async def test_the_site_sees_the_workers_commits_in_the_database(alice):
     finally:
         watching.cancel()
         await layer.group_discard(room_group("kitchen"), channel)
+
+
+async def test_the_database_may_lie_in_a_folder_of_any_name(tmp_path):
+    path = tmp_path / "100% mine? #1" / "p2pweb.sqlite3"
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE queue_room (id TEXT, revision INTEGER)")
+        database.commit()
+    watching = asyncio.create_task(site.watch(str(path)))
+    done, _ = await asyncio.wait([watching], timeout=0.2)
+    watching.cancel()
+    assert not done  # it would have ended with an error
 
 
 @pytest.mark.django_db
