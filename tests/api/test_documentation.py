@@ -97,6 +97,16 @@ def test_the_client_cookie_and_the_job_token_are_described(openapi):
     assert cancel["security"] == [{"client": []}, {"job": []}]
 
 
+def test_the_way_from_a_preview_to_its_picture_is_described(openapi):
+    preview = openapi["paths"]["/api/jobs/{job_id}/images/{number}/preview.webp"]["get"]
+    assert {"200", "302", "304", "404"} <= preview["responses"].keys()
+
+
+def test_a_position_is_described_as_what_it_is(openapi):
+    position = openapi["components"]["schemas"]["JobJson"]["properties"]["position"]
+    assert "all rooms" in position["description"]
+
+
 def test_remote_workers_are_not_advertised(openapi):
     assert "requestBody" not in openapi["paths"]["/api/join/{room}"]["post"]
 

@@ -19,6 +19,17 @@ def test_a_room_nobody_has_used_is_empty(charlie):
     assert Room.objects.count() == 0
 
 
+def test_positions_count_over_all_rooms(alice, bob):
+    for person, room in ((alice, "kitchen"), (bob, "cellar")):
+        post(person.browser, room=room)
+    positions = [
+        job["position"]
+        for room in ("kitchen", "cellar")
+        for job in alice.browser.get(f"/api/queue/{room}").json()["jobs"]
+    ]
+    assert sorted(positions) == [1, 2]
+
+
 def test_jobs_are_listed_in_order_with_their_positions(alice, bob):
     made = [post(person.browser).json()["id"] for person in (alice, bob, alice)]
     jobs = bob.browser.get("/api/queue/kitchen").json()["jobs"]

@@ -91,13 +91,14 @@ def problems(*codes: str) -> dict[str, Any]:
     }
 
 
-def binary(content_type: str, extra: dict[str, Any]) -> dict[str, Any]:
-    """The same for a call that answers with a file."""
+def binary(content_type: str, extra: dict[str, Any], moved: str = "") -> dict[str, Any]:
+    """The same for a call that answers with a file. moved: when it redirects instead."""
     responses = {
         200: {
             "description": "OK",
             "content": {content_type: {"schema": {"type": "string", "format": "binary"}}},
         },
+        **({302: {"description": f"Found: {moved}"}} if moved else {}),
         304: {"description": "Not Modified: the ETag in If-None-Match is still right"},
         **extra["responses"],
     }

@@ -46,7 +46,11 @@ def get_picture(request: HttpRequest, job_id: JobId, number: ImageNumber) -> Htt
 @router.get(
     "/jobs/{job_id}/images/{number}/preview.webp",
     summary="A picture in the making",
-    openapi_extra=binary("image/webp", problems("no-such-job", "no-such-picture", "wrong-type")),
+    openapi_extra=binary(
+        "image/webp",
+        problems("no-such-job", "no-such-picture", "wrong-type"),
+        moved="the picture is finished, and there",
+    ),
 )
 def get_preview(
     request: HttpRequest, job_id: JobId, number: ImageNumber, step: Step = None
@@ -57,7 +61,7 @@ def get_preview(
     """
     image = _find_image(job_id, number)
     if image.state == ImageState.DONE:
-        picture = HttpResponseRedirect(f"/api/jobs/{job_id}/images/{image.index}.png")
+        picture = HttpResponseRedirect(f"/api/jobs/{image.job_id}/images/{image.index}.png")
         picture.headers["Cache-Control"] = "no-store"
         return picture
     shown = image.preview_step if step is None else step

@@ -119,9 +119,10 @@ class JobJson(Shape):
     """A public name of who asked, the same for all jobs of one client."""
     state: State
     position: int | None
-    """In the room's queue; 1 is next."""
+    """Among the waiting jobs of all rooms; 1 starts next. Null once the job has started."""
     eta_seconds: float | None
-    """Until the job is done, once enough has been measured."""
+    """Until the job is done. Null until each kind of its work was measured once, while no worker
+    that may do it is online, and once the job has ended."""
     prompt: str
     negative_prompt: str
     model: str
@@ -248,8 +249,8 @@ class StatsJson(Shape):
     steps_last_minute: int
     steps_in_all: int
     wait_seconds: SpreadJson
-    """From adding a job to its first step."""
+    """From adding a job until a worker begins with it."""
     run_seconds: SpreadJson
-    """From its first step to its last picture."""
+    """From then until its last picture is finished."""
     uptime_seconds: float
     version: str

@@ -1,8 +1,8 @@
 """GET /api/stats: statistics for everybody who polls, from bytes made at most once a second.
 
-`answer_stats` is plain async Django without django-ninja: the calls it saves are most of its time.
-While newer bytes are being made, callers get the ones before, as long as they are a few seconds
-old at most; nobody waits behind a busy database.
+`api.shortcut` answers most polls from the same bytes, in front of Django. While newer bytes are
+being made, callers get the ones before, as long as they are a few seconds old at most; nobody waits
+behind a busy database.
 """
 
 import asyncio
