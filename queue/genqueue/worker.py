@@ -109,7 +109,9 @@ class CeleryWorker:
     def heartbeat(self) -> None:
         rows = Worker.objects.filter(pk=self.id)
         rows.update(last_seen_at=timezone.now())
-        move(Worker, self.id, WorkerState.GONE, WorkerState.READY)  # this machine slept and woke
+        # This machine slept and woke, or was too busy to be heard of.
+        now = WorkerState.READY if self.loaded else WorkerState.LOADING
+        move(Worker, self.id, WorkerState.GONE, now)
         lease = self._lease
         if lease is not None:
             try:
