@@ -60,6 +60,17 @@ def test_objects_on_swapped_sides_are_not_both_found(
     assert judge.rank_of(scene.objects[0].glyph, left) > 5
 
 
+def test_a_stray_pixel_in_a_corner_changes_nothing(
+    judge: Judge, composer: Composer, planner: ScenePlanner
+) -> None:
+    scene = planner.single(plain=True)
+    picture = composer.draw(plan([scene]), 128)[0] / 2 + 0.5
+    before = judge.rank_of(scene.objects[0].glyph, judge.ranking(picture))
+    picture[:, 0, 0] = 1 - picture[:, 0, 0].round()
+    picture[:, -1, -1] = 1 - picture[:, -1, -1].round()
+    assert judge.rank_of(scene.objects[0].glyph, judge.ranking(picture)) == before == 1
+
+
 def test_an_empty_picture_shows_nothing(judge: Judge) -> None:
     assert judge.ranking(torch.full((3, 64, 64), 0.5)) == []
     assert judge.rank_of(0, []) == 10_000
