@@ -39,9 +39,9 @@ MODEL_FILES = {
 }
 
 
-def write_model(root: Path, name: str = "tiny") -> None:
+def write_model(root: Path, name: str = "tiny", files: dict[str, object] = MODEL_FILES) -> None:
     """A model that can be asked for: its configuration, without weights."""
-    for file, content in MODEL_FILES.items():
+    for file, content in files.items():
         path = root / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))

@@ -7,21 +7,12 @@ import pytest
 from django.core.cache import cache
 
 from genqueue.api import documentation
+from tests import studio
 
 MODEL_FILES = {
-    "model_index.json": {"_class_name": "PRXPipeline", "default_sample_size": 256},
-    "transformer/config.json": {"in_channels": 16, "patch_size": 2, "context_in_dim": 48},
-    "vae/config.json": {
-        "_class_name": "AutoencoderKL",
-        "latent_channels": 16,
-        "block_out_channels": [16, 16, 32, 32],
-    },
+    **studio.MODEL_FILES,
     "p2pweb.json": {
-        "title": "Tiny",
-        "default_steps": 8,
-        "default_guidance": 4,
-        "min_side": 64,
-        "max_side": 512,
+        **studio.MODEL_FILES["p2pweb.json"],
         "examples": ["a rocket on a blue background"],
     },
     "vocabulary.json": {
@@ -36,11 +27,7 @@ MODEL_FILES = {
 @pytest.fixture(autouse=True)
 def tiny(tmp_path: Path, settings) -> str:
     """The name of the only model: configuration without weights, for nothing here computes."""
-    folder = tmp_path / "models" / "tiny"
-    for name, content in MODEL_FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+    studio.write_model(tmp_path / "models", files=MODEL_FILES)
     settings.MODEL_ROOTS = [tmp_path / "models"]
     settings.MEDIA_ROOT = tmp_path / "media"
     cache.clear()

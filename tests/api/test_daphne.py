@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import MODEL_FILES
+from tests.studio import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Server:
     def __init__(self, folder: Path):
-        for name, content in MODEL_FILES.items():
-            path = folder / "models" / "tiny" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
+        write_model(folder / "models", files=MODEL_FILES)
         self.environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "p2pweb.settings",
             "P2PWEB_DATA_DIR": str(folder / "data"),
