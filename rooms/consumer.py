@@ -18,7 +18,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from genqueue.clients import client_from_cookies, client_label, new_client_id
-from genqueue.events import room_group
+from genqueue.events import WORKERS_GROUP, room_group
 from rooms import presence
 from rooms.feed import Feed, feed_of, has_feeds
 from rooms.messages import (
@@ -63,8 +63,9 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         self._heard_at = self._budget_at = time.monotonic()
         self._budget = float(MESSAGE_BURST)
         client = client_from_cookies(self.scope.get("cookies", {})) or new_client_id()
-        self.groups = [room_group(self.room_id)]
-        await self.channel_layer.group_add(self.groups[0], self.channel_name)
+        self.groups = [room_group(self.room_id), WORKERS_GROUP]
+        for group in self.groups:
+            await self.channel_layer.group_add(group, self.channel_name)
         await self.accept()
         self.feed = feed_of(self.room_id)
         await database_sync_to_async(presence.join)(
@@ -135,6 +136,9 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
 
     # From the channel layer: hints ---------------------------------------------------------------
     async def room_changed(self, event: dict[str, Any]) -> None:
+        self.feed.hint(room=True)
+
+    async def workers_changed(self, event: dict[str, Any]) -> None:
         self.feed.hint(room=True)
 
     async def room_peers(self, event: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
-"""Hints to pages that a room changed. Truth is in the database; a hint may be lost.
+"""Hints to pages that a room or a worker changed. Truth is in the database; a hint may be lost.
 
 A consumer adds itself to `room_group(room_id)` and gets
-`{"type": "room.changed", "room": room_id, "revision": n}`.
+`{"type": "room.changed", "room": room_id, "revision": n}`, and to `WORKERS_GROUP`, where
+`{"type": "workers.changed"}` says that a worker came, is ready or went: the server's own help in
+every room, also in one that has no row yet.
 
-- With Redis, `announce` sends the hint after the commit.
+- With Redis, `announce` and `announce_workers` send the hint after the commit.
 - Embedded, the worker is another process and the channel layer does not reach the site: there
   `genqueue.site` sees the commit in the database and sends the same hint.
 """
@@ -18,12 +20,18 @@ from django.db import connection, transaction
 from genqueue.models import Room
 
 ROOM_CHANGED: Literal["room.changed"] = "room.changed"
+WORKERS_CHANGED: Literal["workers.changed"] = "workers.changed"
+WORKERS_GROUP = "workers"
 
 
 class RoomChanged(TypedDict):
     type: Literal["room.changed"]
     room: str
     revision: int
+
+
+class WorkersChanged(TypedDict):
+    type: Literal["workers.changed"]
 
 
 def room_group(room_id: str) -> str:
@@ -50,6 +58,12 @@ def announce(room_id: str) -> None:
         transaction.on_commit(lambda: _send(room_id), robust=True)
 
 
+def announce_workers() -> None:
+    """Send the hint that a worker's state changed, when this transaction commits."""
+    if not settings.EMBEDDED:
+        transaction.on_commit(async_to_sync(send_workers_hint), robust=True)
+
+
 def _send(room_id: str) -> None:
     revision = Room.objects.filter(pk=room_id).values_list("revision", flat=True).first()
     if revision is not None:
@@ -58,7 +72,16 @@ def _send(room_id: str) -> None:
 
 async def send_hint(room_id: str, revision: int) -> None:
     """A full or unreachable channel layer loses the hint, and nothing else."""
+    hint: RoomChanged = {"type": ROOM_CHANGED, "room": room_id, "revision": revision}
+    await _send_to(room_group(room_id), hint)
+
+
+async def send_workers_hint() -> None:
+    hint: WorkersChanged = {"type": WORKERS_CHANGED}
+    await _send_to(WORKERS_GROUP, hint)
+
+
+async def _send_to(group: str, hint: RoomChanged | WorkersChanged) -> None:
     layer = get_channel_layer()
     assert layer is not None
-    hint: RoomChanged = {"type": ROOM_CHANGED, "room": room_id, "revision": revision}
-    await layer.group_send(room_group(room_id), hint)
+    await layer.group_send(group, hint)

@@ -2,7 +2,8 @@
 
 `start` is called for every request and begins once. Embedded, the worker is another process and
 its messages do not reach this one's channel layer: there the site asks SQLite every 30 ms whether
-anybody committed (`PRAGMA data_version`, microseconds) and hints at the rooms whose revision grew.
+anybody committed (`PRAGMA data_version`, microseconds), and hints at the rooms whose revision grew
+and at workers whose state changed.
 """
 
 import asyncio
@@ -61,10 +62,11 @@ def stop() -> None:
 
 
 async def watch(path: str) -> None:
-    """Hint at every room that changes in this database, for ever."""
+    """Hint at every room and worker that changes in this database, for ever."""
     database = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
     try:
         seen = _newest(database)
+        workers = _workers(database)
         version = 0
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -77,12 +79,15 @@ async def watch(path: str) -> None:
                     "SELECT id, revision FROM queue_room WHERE revision > ? ORDER BY revision",
                     (seen,),
                 ).fetchall()
+                before, workers = workers, _workers(database)
             except sqlite3.OperationalError as error:  # busy for once: look again
                 log.warning("watching the database: %s", error)
                 continue
             for room_id, revision in rows:
                 seen = revision
                 await events.send_hint(room_id, revision)
+            if workers != before:
+                await events.send_workers_hint()
     finally:
         database.close()
 
@@ -90,6 +95,11 @@ async def watch(path: str) -> None:
 def _newest(database: sqlite3.Connection) -> int:
     newest: int | None = database.execute("SELECT MAX(revision) FROM queue_room").fetchone()[0]
     return newest or 0
+
+
+def _workers(database: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """What pages show of the workers. started_at: one that starts again may be loading again."""
+    return database.execute("SELECT id, state, device, started_at FROM queue_worker").fetchall()
 
 
 class WithDuties:

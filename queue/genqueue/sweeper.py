@@ -14,9 +14,9 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from genqueue import fairness, protocol
+from genqueue import fairness, protocol, roster
 from genqueue.models import Chunk, Worker
-from genqueue.transitions import ChunkState, WorkerState, move
+from genqueue.transitions import ChunkState, WorkerState
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,7 @@ def sweep() -> Swept:
     unheard_since = now - timedelta(seconds=settings.LEASE_SECONDS)
     silent = Worker.objects.exclude(state=WorkerState.GONE).filter(last_seen_at__lt=unheard_since)
     workers = sum(
-        move(
-            Worker,
+        roster.set_state(
             worker.pk,
             worker.state,
             WorkerState.GONE,

@@ -11,15 +11,16 @@ import os
 import signal
 import socket
 import threading
+from typing import Any
 from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 
 from django.conf import settings
 from django.utils import timezone
 
-from genqueue import fairness, protocol, sweeper
+from genqueue import events, fairness, protocol, roster, sweeper
 from genqueue.models import Chunk, Worker
 from genqueue.protocol import Lease, LeaseLostError
-from genqueue.transitions import ChunkState, WorkerState, move
+from genqueue.transitions import ChunkState, WorkerState
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +57,17 @@ class CeleryWorker:
 
     def register(self) -> None:
         """Say that this worker is loading, and take back what it leased before it was restarted."""
-        here = {"name": self.name, "host": socket.gethostname(), "pid": os.getpid()}
-        row, new = Worker.objects.get_or_create(pk=self.id, defaults=here)
-        if not new:
-            if row.state != WorkerState.LOADING:
-                move(Worker, row.pk, row.state, WorkerState.LOADING)
-            Worker.objects.filter(pk=self.id).update(
-                **here, last_seen_at=timezone.now(), started_at=timezone.now()
-            )
+        now = timezone.now()
+        here: dict[str, Any] = {
+            "name": self.name, "host": socket.gethostname(), "pid": os.getpid(),
+            "last_seen_at": now, "started_at": now,
+        }  # fmt: skip
+        row, _new = Worker.objects.get_or_create(pk=self.id, defaults=here)
+        if row.state != WorkerState.LOADING:  # in one write: a silent worker's state is not shown
+            roster.set_state(self.id, row.state, WorkerState.LOADING, **here)
+        else:
+            Worker.objects.filter(pk=self.id).update(**here)
+            events.announce_workers()
         give_back(self.id, "The worker was restarted.")
         for thread in self._threads:
             thread.start()
@@ -82,7 +86,9 @@ class CeleryWorker:
         else:
             log.warning("no model in %s", ", ".join(map(str, settings.MODEL_ROOTS)))
         Worker.objects.filter(pk=self.id).update(device=device)
-        move(Worker, self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now())
+        roster.set_state(
+            self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now()
+        )
         self.loaded = True
         fairness.wake_workers()
 
@@ -111,7 +117,7 @@ class CeleryWorker:
         rows.update(last_seen_at=timezone.now())
         # This machine slept and woke, or was too busy to be heard of.
         now = WorkerState.READY if self.loaded else WorkerState.LOADING
-        move(Worker, self.id, WorkerState.GONE, now)
+        roster.set_state(self.id, WorkerState.GONE, now)
         lease = self._lease
         if lease is not None:
             try:
@@ -179,5 +185,5 @@ def worker_is_gone(worker_id: UUID, *, fault: bool = True) -> None:
     """Whoever knows that the process has ended says so: nobody waits for its lease to run out."""
     row = Worker.objects.filter(pk=worker_id).first()
     if row is not None and row.state != WorkerState.GONE:
-        move(Worker, row.pk, row.state, WorkerState.GONE)
+        roster.set_state(row.pk, row.state, WorkerState.GONE)
     give_back(worker_id, "The worker's process ended.", fault=fault)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from diffusion.pictures import settings_from_png
 from tests.browser import violations
 from tests.e2e.conftest import PATIENCE_MS
-from tests.genqueue.processes import ROOT, alive
+from tests.genqueue.processes import READY_SECONDS, ROOT, alive, until
 
 ROCKET = "a rocket above a full moon on a black background"
 SCREENSHOT = ROOT / "docs/images/room.png"
@@ -81,11 +81,30 @@ def test_a_second_visitor_sees_everything_and_may_not_end_it(visit, room, site):
         expect(visitor.figures).to_have_count(0)
 
 
+# Every notice that the page ever shows, in order: a short one may be gone before a test looks.
+LISTEN = """() => {
+  window.notices = [];
+  const look = () => {
+    for (const { hidden, textContent } of document.querySelectorAll('#notices > p'))
+      if (!hidden && notices.at(-1) !== textContent) notices.push(textContent);
+  };
+  new MutationObserver(look).observe(document.getElementById('notices'),
+    { attributes: true, attributeFilter: ['hidden'], subtree: true });
+}"""
+
+
 def test_the_page_outlives_its_worker_and_the_picture_still_comes(visit, room, site):
     alice = visit("alice", room)
     alice.begin_long(ROCKET, step=5)
+    alice.page.evaluate(LISTEN)
     killed = site.worker_pid
     os.kill(killed, signal.SIGKILL)
+    until(lambda: site.worker_pid != killed, 30, "another worker")
+    until(lambda: site.get("/api/health")["worker"]["status"] == "ok", READY_SECONDS, "readiness")
+    gone, loading = alice.page.evaluate("notices")
+    assert "No worker is here" in gone
+    assert "loading the model" in loading
+    expect(alice.page.locator("#notices > p:visible")).to_have_count(0)
     expect(alice.page.locator("body[data-connected]")).to_have_count(1)
     alice.page.reload()
     expect(alice.queue).to_contain_text(ROCKET)

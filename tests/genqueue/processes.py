@@ -139,10 +139,15 @@ class Site:
 
     @property
     def worker_pid(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        threads = children.parent.parent.glob("*/children")
-        pids = [int(pid) for thread in threads for pid in thread.read_text().split()]
-        return until(lambda: pids, 10, "the worker's start")[0]
+        threads = Path(f"/proc/{self.process.pid}/task")
+
+        def pids() -> list[int]:
+            with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+                texts = [thread.read_text() for thread in threads.glob("*/children")]
+                return [int(pid) for text in texts for pid in text.split()]
+            return []
+
+        return until(pids, 10, "the worker's start")[0]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:

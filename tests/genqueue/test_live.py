@@ -11,9 +11,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from genqueue import actions, presence, site, statistics
-from genqueue.events import room_group
-from genqueue.models import Presence
+from genqueue import actions, presence, roster, site, statistics
+from genqueue.events import WORKERS_GROUP, room_group
+from genqueue.models import Presence, Worker
 from genqueue.representation import room_as_json
 from tests.genqueue.conftest import new_worker, settings_of
 
@@ -104,11 +104,43 @@ async def test_the_site_sees_the_workers_commits_in_the_database(alice):
         await layer.group_discard(room_group("kitchen"), channel)
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_the_site_sees_a_worker_load_and_be_ready_in_the_database():
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(WORKERS_GROUP, channel)
+    hand = await asyncio.to_thread(in_a_thread, new_worker, state="loading")
+    watching = asyncio.create_task(site.watch(str(connection.settings_dict["NAME"])))
+    try:
+        await asyncio.sleep(0.1)
+        for old, new in (("loading", "ready"), ("ready", "gone"), ("gone", "loading")):
+            await asyncio.to_thread(in_a_thread, roster.set_state, hand.id, old, new)
+            assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "workers.changed"}
+        await asyncio.to_thread(in_a_thread, seen_now)
+        with pytest.raises(TimeoutError):  # its heartbeat is no news
+            await asyncio.wait_for(layer.receive(channel), 0.3)
+    finally:
+        watching.cancel()
+        await layer.group_discard(WORKERS_GROUP, channel)
+
+
+def in_a_thread(function, *arguments, **names):
+    try:
+        return function(*arguments, **names)
+    finally:
+        connection.close()
+
+
+def seen_now():
+    assert Worker.objects.update(last_seen_at=timezone.now()) == 1
+
+
 async def test_the_database_may_lie_in_a_folder_of_any_name(tmp_path):
     path = tmp_path / "100% mine? #1" / "p2pweb.sqlite3"
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE queue_room (id TEXT, revision INTEGER)")
+        database.execute("CREATE TABLE queue_worker (id TEXT, state TEXT, device, started_at)")
         database.commit()
     watching = asyncio.create_task(site.watch(str(path)))
     done, _ = await asyncio.wait([watching], timeout=0.2)

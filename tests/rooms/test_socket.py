@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 
-from genqueue import actions, events, presence
+from genqueue import actions, events, presence, roster
 from genqueue.clients import COOKIE_NAME, signed
 from genqueue.models import ChunkKind, Room
 from rooms import consumer, feed
@@ -103,6 +103,23 @@ async def test_a_lost_hint_is_made_good_by_the_next_beat(alice, kitchen, studio,
         assert len(changed["jobs"]) == 1
         await tab.say(type="peer.beat", revision=changed["revision"])
         assert (await tab.next("peer.beat"))["revision"] == changed["revision"]
+
+
+async def test_a_workers_change_of_state_reaches_every_room_without_a_beat(
+    alice, bob, kitchen, studio, settings
+):
+    settings.EMBEDDED = False  # the hint goes through the channel layer
+    async with Tab(alice) as tab, Tab(bob, room="nowhere") as other:
+        for page in (tab, other):
+            [worker] = (await page.next("room.state"))["room"]["workers"]
+            assert worker["state"] == "ready"
+        await sync_to_async(roster.set_state)(studio.worker.pk, "ready", "loading")
+        for page in (tab, other):
+            [worker] = (await page.next("room.changed"))["room"]["workers"]
+            assert worker["state"] == "loading"
+        await sync_to_async(roster.set_state)(studio.worker.pk, "loading", "gone")
+        for page in (tab, other):
+            assert (await page.next("room.changed"))["room"]["workers"] == []
 
 
 async def test_a_burst_of_hints_costs_few_readings(alice, kitchen, studio, monkeypatch):
