@@ -1,4 +1,8 @@
-"""Celery tasks. A message says "there is work" and nothing else; what to do is in the database."""
+"""The one Celery task, and how a Celery process becomes a worker of the queue.
+
+A message says "there is work" and nothing else; what to do is in the database. Sweeping needs no
+message: every site and worker process has a thread for it.
+"""
 
 import logging
 from typing import Any
@@ -15,14 +19,6 @@ def work() -> None:
     from genqueue import worker  # the site only sends this task and never loads what it needs
 
     worker.current().work()
-
-
-@shared_task(name="queue.sweep", ignore_result=True)
-def sweep() -> None:
-    """Take back what is late. Sites and workers do it every few seconds; this asks for it now."""
-    from genqueue import sweeper
-
-    sweeper.sweep()
 
 
 @signals.worker_init.connect

@@ -71,7 +71,7 @@ def deployment(request, tmp_path_factory):
         yield running
 
 
-def test_celery_loads_the_projects_app_and_tasks():
+def test_celery_loads_the_projects_app_and_task():
     shown = subprocess.run(
         [sys.executable, "-c", "from p2pweb import celery_app as app\n"
          "app.loader.import_default_modules()\n"
@@ -79,7 +79,7 @@ def test_celery_loads_the_projects_app_and_tasks():
         cwd=ROOT, capture_output=True, text=True, check=True,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "p2pweb.settings"},
     ).stdout  # fmt: skip
-    assert shown.strip() == "p2pweb ['queue.sweep', 'queue.work']"
+    assert shown.strip() == "p2pweb ['queue.work']"
 
 
 def test_a_batch_spreads_over_the_workers_and_gives_the_models_pictures(deployment):
