@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 
@@ -16,6 +17,14 @@ def number(name: str, default: int) -> int:
         return int(value) if value else default
     except ValueError:
         raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+
+
+def days(name: str, default: int) -> timedelta | None:
+    """How long something is kept; None, written 0, is for ever. Raises ValueError beyond it."""
+    value = number(name, default)
+    if not 0 <= value <= 36_500:
+        raise ValueError(f"{name} must be between 0 (for ever) and 36500 days, not {value}")
+    return timedelta(days=value) if value else None
 
 
 def flag(name: str, default: bool = False) -> bool:

@@ -178,6 +178,15 @@ CHUNK_SECONDS = environment.number("P2PWEB_CHUNK_SECONDS", 3)
 CHECKPOINT_SECONDS = environment.number("P2PWEB_CHECKPOINT_SECONDS", 2)
 WORKER_NICENESS = environment.number("P2PWEB_WORKER_NICENESS", 2)  # embedded only
 
+# What is forgotten, and when (genqueue/retention.py) ----------------------------------------------
+KEPT_FOR = {
+    "pictures": environment.days("P2PWEB_KEEP_PICTURES_DAYS", 0),
+    "jobs_without_pictures": environment.days("P2PWEB_KEEP_JOBS_WITHOUT_PICTURES_DAYS", 7),
+    "chunks": environment.days("P2PWEB_KEEP_CHUNKS_DAYS", 7),
+    "empty_rooms": environment.days("P2PWEB_KEEP_EMPTY_ROOMS_DAYS", 30),
+    "workers": environment.days("P2PWEB_KEEP_WORKERS_DAYS", 30),
+}
+
 # Security ---------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from genqueue import actions, choices, statistics
 from genqueue.clients import client_of
 from genqueue.models import Image, Room
-from genqueue.presence import peers
+from genqueue.presence import peers, visited
 from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
 from rooms.page import ROOM_ID, RoomPage, is_htmx, see
@@ -97,6 +97,7 @@ def room(request: HttpRequest, room_id: str) -> HttpResponse:
     page = RoomPage(request, room_id)
     if request.method == "POST":
         return _generate(page)
+    visited(room_id)
     return page.answer(form=_form_asked_for(request, room_id))
 
 

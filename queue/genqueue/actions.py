@@ -3,15 +3,16 @@
 Refusals are `Problem`s with a sentence for people. Who may do what is the caller's question.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from genqueue import events, fairness, files, protocol
+from genqueue import events, fairness, files, presence, protocol
 from genqueue.clients import client_label, new_job_token
+from genqueue.locks import lock_client, lock_room
 from genqueue.models import Chunk, ChunkKind, Image, Job, RemovedClient, Room
 from genqueue.problems import Problem
 from genqueue.transitions import (
@@ -46,41 +47,32 @@ def submit_job(room_id: str, client_id: str, settings: "Settings") -> tuple[Job,
     Raises Problem: `client-removed` (403), `room-full` or `client-full` (429 with Retry-After).
     """
     room = make_room(room_id, client_id)
+    while not lock_room(room_id):  # forgotten meanwhile, because nobody had been there for long
+        room = make_room(room_id, client_id)
+    lock_client(client_id)
     if room.removed_clients.filter(label=client_label(client_id)).exists():
         raise Problem("client-removed", 403, "The owner of this room has removed you from it.")
-    unfinished = Job.objects.unfinished()
-    _refuse_beyond(
-        unfinished.filter(room=room).count(),
-        site.P2PWEB_LIMITS["room_jobs"],
-        "room-full",
-        "This room has",
-    )
-    mine = Job.objects.filter(client=client_id).unfinished().count()  # in all rooms
+    in_room = Job.objects.unfinished().filter(room=room).count()
+    _refuse_beyond(in_room, site.P2PWEB_LIMITS["room_jobs"], "room-full", "This room has")
+    mine = Job.objects.unfinished().filter(client=client_id).count()  # in all rooms
     _refuse_beyond(mine, site.P2PWEB_LIMITS["client_jobs"], "client-full", "You have")
 
     token, token_hash = new_job_token()
-    job = Job.objects.create(
-        room=room,
-        client=client_id,
-        token_hash=token_hash,
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        model=settings.model,
-        width=settings.width,
-        height=settings.height,
-        steps=settings.steps,
-        guidance=settings.guidance,
-        seed=settings.seed,
-        num_images=settings.num_images,
-    )
+    presence.visited(room_id)
+    return _add_job(room.pk, client_id, token_hash, settings.as_dict()), token
+
+
+def _add_job(room_id: str, client_id: str, token_hash: str, settings: dict[str, Any]) -> Job:
+    """A new job with its images and its first chunk, announced; inside a transaction."""
+    job = Job.objects.create(room_id=room_id, client=client_id, token_hash=token_hash, **settings)
     Image.objects.bulk_create(
-        Image(job=job, index=index, seed=(settings.seed + index) % 2**32)
-        for index in range(settings.num_images)
+        Image(job=job, index=index, seed=(job.seed + index) % 2**32)
+        for index in range(job.num_images)
     )
     Chunk.objects.create(job=job, kind=ChunkKind.ENCODE)
-    events.announce(room.pk)
+    events.announce(room_id)
     fairness.wake_workers()
-    return job, token
+    return job
 
 
 def _refuse_beyond(count: int, limit: int, code: str, who_has: str) -> None:
@@ -119,6 +111,7 @@ def end_images(job: Job, ending: ImageState) -> None:
     for image in Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED):
         move(Image, image.pk, image.state, ending, finished_at=now)
         files.delete_on_commit(files.working_files(image))
+        image.checkpoints.all().delete()
     if not Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED).exists():
         files.delete_on_commit([job.conditioning])
 
@@ -152,8 +145,7 @@ def delete_job(job: Job) -> None:
     job.refresh_from_db()
     if job.state not in JOB_ENDED:
         raise Problem("not-finished", 409, "This job is not finished: cancel it first.")
-    files.delete_on_commit(files.all_files(job))
-    files.delete_folder_on_commit(job.pk)
+    files.delete_others_on_commit(job.pk)
     job.delete()
     events.announce(job.room_id)
 
@@ -166,20 +158,8 @@ def requeue_job(job: Job) -> Job:
     if job.state not in JOB_ENDED:
         protocol.take_back(Chunk.objects.filter(job=job, state=ChunkState.LEASED), fault=False)
         return job
-    again = Job.objects.create(
-        room_id=job.room_id,
-        client=job.client,
-        token_hash=job.token_hash,
-        **{name: getattr(job, name) for name in SETTINGS_COLUMNS},
-    )
-    Image.objects.bulk_create(
-        Image(job=again, index=index, seed=(job.seed + index) % 2**32)
-        for index in range(job.num_images)
-    )
-    Chunk.objects.create(job=again, kind=ChunkKind.ENCODE)
-    events.announce(job.room_id)
-    fairness.wake_workers()
-    return again
+    settings = {name: getattr(job, name) for name in SETTINGS_COLUMNS}
+    return _add_job(job.room_id, job.client, job.token_hash, settings)
 
 
 SETTINGS_COLUMNS = (
@@ -188,14 +168,12 @@ SETTINGS_COLUMNS = (
 )  # fmt: skip
 
 
-def clear_finished(room_id: str | None = None, only_failed: bool = False) -> int:
+def clear_finished(room_id: str | None = None) -> int:
     """Remove ended jobs (of one room, or of all) with their pictures; returns how many."""
-    jobs = Job.objects.filter(state__in=JOB_ENDED)
+    ended = Job.objects.ended()
     if room_id is not None:
-        jobs = jobs.filter(room_id=room_id)
-    if only_failed:
-        jobs = jobs.exclude(state=JobState.DONE)
-    doomed = list(jobs)
+        ended = ended.filter(room_id=room_id)
+    doomed = list(ended)
     for job in doomed:
         delete_job(job)
     return len(doomed)
@@ -223,7 +201,9 @@ def join_server(room: Room, helps: bool = True) -> None:
 
 def remove_client(room: Room, label: str) -> None:
     """Cancel what this client has in the room, and take no more from it."""
-    RemovedClient.objects.get_or_create(room=room, label=label)
+    with transaction.atomic():
+        lock_room(room.pk)  # a job is added before this, and seen below, or finds the door shut
+        RemovedClient.objects.get_or_create(room=room, label=label)
     for job in Job.objects.filter(room=room).unfinished():
         if client_label(job.client) == label:
             cancel_job(job)

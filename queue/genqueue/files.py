@@ -6,7 +6,7 @@ file of the one that took over; whoever loses the race deletes its own.
 
 import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 
 if TYPE_CHECKING:
-    from genqueue.models import Image, Job
+    from genqueue.models import Image
 
 
 def write(folder: str, suffix: str, content: bytes) -> str:
@@ -43,14 +43,23 @@ def delete_on_commit(names: Iterable[str]) -> None:
         transaction.on_commit(lambda: delete(doomed), robust=True)
 
 
-def delete_folder_on_commit(job_id: UUID) -> None:
-    """After its files. A storage without folders, or a late worker's file in it, is no harm."""
+def delete_others_on_commit(job_id: UUID, kept: Collection[str] = ()) -> None:
+    """Remove whatever lies in the job's folder but `kept`, and the folder when nothing is kept.
 
-    def delete_folder() -> None:
-        with contextlib.suppress(OSError):
-            default_storage.delete(job_folder(job_id))
+    This also finds what no row names: files of a worker that was killed while it wrote them.
+    """
 
-    transaction.on_commit(delete_folder, robust=True)
+    def delete_others() -> None:
+        folder = job_folder(job_id)
+        with contextlib.suppress(FileNotFoundError):  # a job that nobody began has no folder
+            _folders, files = default_storage.listdir(folder)
+            names = [f"{folder}/{file}" for file in files]
+            delete(name for name in names if name not in kept)
+        if not kept:
+            with contextlib.suppress(OSError):  # a late worker's file in it is no harm
+                default_storage.delete(folder)
+
+    transaction.on_commit(delete_others, robust=True)
 
 
 def job_folder(job_id: UUID) -> str:
@@ -71,10 +80,3 @@ def working_files(image: "Image") -> list[str]:
     latents = list(image.checkpoints.values_list("latent", flat=True))
     previews = [preview_name(image, step) for step in range(1, image.job.steps + 1)]
     return latents + previews
-
-
-def all_files(job: "Job") -> list[str]:
-    names = [job.conditioning]
-    for image in job.images.all():
-        names += [image.picture, *working_files(image)]
-    return names

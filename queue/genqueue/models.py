@@ -44,6 +44,9 @@ class Room(models.Model):
     paused = models.BooleanField(default=False)
     server_helps = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)
+    visited_at = models.DateTimeField(
+        default=timezone.now, db_index=True, help_text="to the hour; see genqueue.retention"
+    )
     revision = models.BigIntegerField(
         default=0, db_index=True, help_text="grows with every visible change, over all rooms"
     )
@@ -137,6 +140,9 @@ class Worker(models.Model):
 class JobQuerySet(models.QuerySet["Job"]):
     def unfinished(self) -> "JobQuerySet":
         return self.filter(state__in=[JobState.QUEUED, JobState.RUNNING])
+
+    def ended(self) -> "JobQuerySet":
+        return self.filter(state__in=JOB_ENDED)
 
 
 class Job(models.Model):
@@ -343,6 +349,7 @@ class Speed(models.Model):
     samples = models.JSONField(default=list, help_text="the newest seconds, oldest first")
     count = models.PositiveIntegerField(default=0)
     seconds = models.FloatField(help_text="median of the samples")
+    measured_at = models.DateTimeField(auto_now=True, db_index=True)
 
     class Meta:
         constraints: ClassVar = [

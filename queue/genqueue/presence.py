@@ -11,10 +11,11 @@ from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 
 from genqueue import events
-from genqueue.models import Presence
+from genqueue.models import Presence, Room
 
 SITE = secrets.token_hex(8)  # this process
 FORGOTTEN_AFTER = timedelta(seconds=30)
+VISIT_NOTED_EVERY = timedelta(hours=1)
 
 
 def set_peers(room_id: str, count: int) -> None:
@@ -29,7 +30,18 @@ def set_peers(room_id: str, count: int) -> None:
             site=SITE, room_name=room_id, defaults={"peers": count, "seen_at": now}
         )
     if count != (known or 0):
+        visited(room_id)
         events.announce(room_id)
+
+
+def visited(room_id: str) -> None:
+    """Somebody is, or was until now, in this room: one where nobody has been for long is
+    forgotten (`retention`). Noted at most once an hour, so that looking seldom writes.
+    """
+    now = timezone.now()
+    unnoted = Room.objects.filter(pk=room_id, visited_at__lt=now - VISIT_NOTED_EVERY)
+    if unnoted.exists():  # on SQLite, changing nothing would still wait for other writers
+        unnoted.update(visited_at=now)
 
 
 def repeat() -> None:
@@ -40,15 +52,16 @@ def repeat() -> None:
 
 
 def peers(room_id: str) -> int:
-    here: int | None = _recent().filter(room_name=room_id).aggregate(here=Sum("peers"))["here"]
+    here: int | None = recent().filter(room_name=room_id).aggregate(here=Sum("peers"))["here"]
     return here or 0
 
 
 def rooms_and_peers() -> tuple[int, int]:
     """How many rooms have somebody in them, and how many peers there are in all."""
-    total = _recent().aggregate(rooms=Count("room_name", distinct=True), peers=Sum("peers"))
+    total = recent().aggregate(rooms=Count("room_name", distinct=True), peers=Sum("peers"))
     return total["rooms"], total["peers"] or 0
 
 
-def _recent() -> QuerySet[Presence]:
+def recent() -> QuerySet[Presence]:
+    """Counts that were repeated lately."""
     return Presence.objects.filter(seen_at__gte=timezone.now() - FORGOTTEN_AFTER)

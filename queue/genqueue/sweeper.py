@@ -1,4 +1,4 @@
-"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups.
+"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups, old rows.
 
 Every site and worker process sweeps, every SWEEP_SECONDS; any number at once is safe, because each
 change is compare-and-set.
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from genqueue import fairness, protocol, roster
+from genqueue import fairness, protocol, retention, roster
 from genqueue.models import Chunk, Worker
 from genqueue.transitions import ChunkState, WorkerState
 
@@ -53,6 +53,7 @@ def sweep() -> Swept:
     forgotten = Chunk.objects.filter(state=ChunkState.PENDING, created_at__lt=pending_since)
     if forgotten.exists() and idle.exists():
         fairness.wake_workers()
+    retention.prune(now)
     return Swept(leases, workers)
 
 
