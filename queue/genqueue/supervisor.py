@@ -98,8 +98,23 @@ class Supervisor(threading.Thread):
 
 
 def _worker_id() -> UUID:
-    """The same over restarts of the site, so that measured speeds keep their owner."""
+    """The same over restarts of the site, so that measured speeds keep their owner.
+
+    A file that holds no id, as a full disk or a power failure leave it, is replaced: a new id costs
+    no more than those speeds.
+    """
     path = settings.DATA_DIR / "worker-id"
-    if not path.exists():
-        path.write_text(str(uuid4()))
-    return UUID(path.read_text().strip())
+    try:
+        return UUID(path.read_text().strip())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        log.warning("%s holds no id: the worker gets a new one", path)
+    worker_id = uuid4()
+    draft = path.with_name(f".worker-id-{worker_id}")
+    with draft.open("w") as file:
+        file.write(str(worker_id))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return worker_id
