@@ -166,6 +166,13 @@ P2PWEB_LIMITS = {
     "side": environment.number("P2PWEB_MAX_SIDE", 2048),
     "body_bytes": environment.number("P2PWEB_MAX_BODY_BYTES", 256 * 1024),
     "jobs_a_minute_without_cookie": environment.number("P2PWEB_JOBS_A_MINUTE_WITHOUT_COOKIE", 60),
+    "rooms_a_minute": environment.number("P2PWEB_ROOMS_A_MINUTE", 60),  # of one address
+}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},  # two budgets an address
+    }
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = P2PWEB_LIMITS["body_bytes"]
 

@@ -19,7 +19,7 @@ from django.templatetags.static import static
 from django.utils.safestring import SafeString, mark_safe
 
 from genqueue import actions
-from genqueue.api.trust import spend_budget_of_address
+from genqueue.api.trust import spend_budget_of_jobs, spend_budget_of_rooms
 from genqueue.clients import client_label, client_of
 from genqueue.models import Image, Room
 from genqueue.problems import Problem
@@ -98,6 +98,7 @@ class RoomPage:
         try:
             if self._over_budget:
                 raise self._over_budget
+            spend_budget_of_rooms(self.request, self.room_id)
             actions.submit_job(self.room_id, self.client, asked)
         except Problem as problem:
             form.refuse(problem)
@@ -148,7 +149,7 @@ def _over_budget(request: HttpRequest) -> Problem | None:
     if request.method != "POST":
         return None
     try:
-        spend_budget_of_address(request)
+        spend_budget_of_jobs(request)
     except Problem as problem:
         return problem
     return None

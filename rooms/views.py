@@ -16,9 +16,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from genqueue import actions, choices, statistics
+from genqueue.api.trust import spend_budget_of_rooms
 from genqueue.clients import client_of
 from genqueue.models import Image, Room
 from genqueue.presence import peers, visited
+from genqueue.problems import Problem
 from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
 from rooms.page import ROOM_ID, RoomPage, is_htmx, see
@@ -30,7 +32,11 @@ LISTED_ROOMS = 30
 @require_safe
 def landing(request: HttpRequest) -> HttpResponse:
     client_of(request)
-    return render(request, "rooms/landing.html", {"listed": _listed()})
+    return _landing(request)
+
+
+def _landing(request: HttpRequest, status: int = HTTPStatus.OK, **said: str) -> HttpResponse:
+    return render(request, "rooms/landing.html", {"listed": _listed(), **said}, status=status)
 
 
 @never_cache
@@ -67,6 +73,12 @@ def _listed() -> list[dict[str, Any]]:
 def rooms(request: HttpRequest) -> HttpResponse:
     """POST makes a room; GET with `room` goes to that one."""
     if request.method == "POST":
+        try:
+            spend_budget_of_rooms(request)
+        except Problem as problem:
+            answer = _landing(request, status=problem.status, not_made=problem.detail)
+            answer.headers["Retry-After"] = problem.headers["Retry-After"]
+            return answer
         room_id = secrets.token_urlsafe(16)  # 128 bits: whoever knows it may come in
         actions.make_room(room_id, client_of(request))
         return see(f"/rooms/{room_id}/")
@@ -77,8 +89,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
     if ROOM_ID.fullmatch(room_id):
         return redirect(f"/rooms/{room_id}/")
     error = "A room id has 1 to 64 letters, digits, - and _. You may also paste a room's link."
-    context = {"listed": _listed(), "entered": entered, "error": error}
-    return render(request, "rooms/landing.html", context, status=422)
+    return _landing(request, status=HTTPStatus.UNPROCESSABLE_ENTITY, entered=entered, error=error)
 
 
 def _room_in(entered: str) -> str:

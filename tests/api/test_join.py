@@ -26,7 +26,7 @@ def test_the_servers_workers_help_from_now_on(alice):
 
 
 def test_asking_again_changes_nothing(alice):
-    alice.browser.post("/api/join/kitchen")
+    post(alice.browser)
     revision = Room.objects.get().revision
     again = alice.browser.post("/api/join/kitchen").json()
     assert again["joined"] is False
@@ -37,9 +37,15 @@ def test_it_says_when_no_worker_is_running(alice):
     assert "none of its workers" in alice.browser.post("/api/join/kitchen").json()["detail"]
 
 
-def test_whoever_joins_a_new_room_owns_it(alice):
-    alice.browser.post("/api/join/kitchen")
-    assert Room.objects.get().owner == alice.client_id
+def test_in_a_room_nobody_has_used_they_help_anyway_and_no_row_is_made(alice):
+    Worker.objects.create(name="server", state=WorkerState.READY, device="cpu")
+    response = alice.browser.post("/api/join/kitchen")
+    joined = response.json()
+    JoinJson.model_validate(joined)
+    assert joined["joined"] is False
+    assert [worker["name"] for worker in joined["workers"]] == ["server"]
+    assert Room.objects.count() == 0
+    assert not response.cookies
 
 
 @pytest.mark.parametrize(

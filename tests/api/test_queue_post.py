@@ -258,3 +258,14 @@ def test_refused_requests_cost_nothing_of_the_budget(settings):
 def test_without_any_model_the_server_says_so(alice, settings, tmp_path):
     settings.MODEL_ROOTS = [tmp_path / "empty"]
     refused(post(alice.browser), 503, "no-model")
+
+
+def test_rooms_made_from_one_address_share_a_budget_whatever_cookie_comes(alice, bob, settings):
+    settings.P2PWEB_LIMITS = settings.P2PWEB_LIMITS | {"rooms_a_minute": 2}
+    assert post(alice.browser, room="one").status_code == 201
+    assert post(bob.browser, room="two").status_code == 201
+    response = post(alice.browser, room="three")
+    assert refused(response, 429, "too-many-rooms")["limit"] == 2
+    assert 1 <= int(response.headers["Retry-After"]) <= 61
+    assert post(bob.browser, room="one").status_code == 201, "it is there already"
+    assert set(Room.objects.values_list("pk", flat=True)) == {"one", "two"}

@@ -18,6 +18,19 @@ def test_one_click_makes_a_room_with_128_random_bits_that_is_mine(alice):
     assert Room.objects.get(pk=first.url.split("/")[2]).owner == alice.client_id
 
 
+def test_too_many_rooms_from_one_address_are_refused_with_a_sentence(alice, bob, settings):
+    settings.P2PWEB_LIMITS = settings.P2PWEB_LIMITS | {"rooms_a_minute": 1}
+    assert alice.browser.post("/rooms/").status_code == 303
+    answer = bob.browser.post("/rooms/")
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "At most 1 rooms a minute" in answer.content.decode()
+    refused = bob.browser.post("/rooms/kitchen/", {"prompt": "a rocket"})
+    assert refused.status_code == 429
+    assert "At most 1 rooms a minute" in refused.content.decode()
+    assert Room.objects.count() == 1
+
+
 @pytest.mark.parametrize(
     "entered", ["kitchen", " kitchen ", "http://testserver/rooms/kitchen/", "/rooms/kitchen/"]
 )

@@ -57,6 +57,10 @@ PROBLEMS: dict[str, tuple[int, str]] = {
         429,
         "Callers without our cookie may make 20 jobs a minute from one address.",
     ),
+    "too-many-rooms": (
+        429,
+        "At most 60 rooms a minute can be made from one address. Use one of them, or wait.",
+    ),
     "no-model": (503, "This server has no model to draw with."),
 }
 

@@ -12,7 +12,8 @@ from genqueue.api.documentation import problems
 from genqueue.api.rooms import checked_room_id
 from genqueue.api.schemas import JoinJson, RoomId
 from genqueue.api.trust import refuse_other_sites
-from genqueue.clients import client_label, client_of
+from genqueue.clients import client_label, known_client
+from genqueue.models import Room
 from genqueue.problems import Problem
 
 router = Router(tags=["Queue"])
@@ -28,7 +29,7 @@ _EMPTY_FORM = re.compile(rb"--[\x21-\x7e]{1,70}--\s*")
 )
 def post_join(request: HttpRequest, room: RoomId) -> JsonResponse:
     """Without a body: the server's own workers help in this room from now on. Asking again
-    changes nothing."""
+    changes nothing, nor does asking for a room that nobody has used: there they help anyway."""
     refuse_other_sites(request)
     room_id = checked_room_id(room)
     if not _says_nothing(body_of(request)):
@@ -37,18 +38,18 @@ def post_join(request: HttpRequest, room: RoomId) -> JsonResponse:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "Send no body: only the server's own workers can join a room through this call.",
         )
-    client_id = client_of(request)
-    made = actions.make_room(room_id, client_id)
-    if made.removed_clients.filter(label=client_label(client_id)).exists():
+    found = Room.objects.filter(pk=room_id).first()
+    if found is not None and _removed(found, known_client(request)):
         raise Problem(
             "client-removed",
             HTTPStatus.FORBIDDEN,
             "The owner of this room has removed you from it.",
         )
-    helped = made.server_helps
-    if not helped:
-        actions.join_server(made)
-    workers = representation.room_as_json(room_id)["workers"]
+    # In a room that nobody has used they would help anyway: no row is made for it.
+    helped = found is None or found.server_helps
+    if found is not None and not helped:
+        actions.join_server(found)
+    workers = representation.room_workers(found)
     return JsonResponse(
         {
             "room": room_id,
@@ -58,6 +59,13 @@ def post_join(request: HttpRequest, room: RoomId) -> JsonResponse:
         },
         headers={"Cache-Control": "no-store"},
     )
+
+
+def _removed(room: Room, client_id: str | None) -> bool:
+    """Who sends no cookie yet is nobody whom the owner could have removed."""
+    if client_id is None:
+        return False
+    return room.removed_clients.filter(label=client_label(client_id)).exists()
 
 
 def _says_nothing(body: bytes) -> bool:

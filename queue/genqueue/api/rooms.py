@@ -11,7 +11,11 @@ from genqueue import actions, choices, representation
 from genqueue.api.bodies import reads_json
 from genqueue.api.documentation import SETTINGS_PROBLEMS, problems
 from genqueue.api.schemas import CreatedJobJson, JobRequest, RoomId, RoomJson
-from genqueue.api.trust import refuse_other_sites, spend_budget_of_address
+from genqueue.api.trust import (
+    refuse_other_sites,
+    spend_budget_of_jobs,
+    spend_budget_of_rooms,
+)
 from genqueue.clients import client_of
 from genqueue.problems import Problem
 
@@ -54,7 +58,7 @@ def get_queue(request: HttpRequest, room: RoomId) -> JsonResponse:
         "broken-json", "incomplete-body", "cross-site", "client-removed", "body-too-large",
         "wrong-content-type", "not-an-object", "missing-field", "unknown-field", "wrong-type",
         *SETTINGS_PROBLEMS, "invalid-room-id", "room-full", "client-full",
-        "too-many-jobs-without-cookie", "no-model",
+        "too-many-jobs-without-cookie", "too-many-rooms", "no-model",
     ),
 )  # fmt: skip
 @decorate_view(reads_json)
@@ -65,7 +69,8 @@ def post_job(request: HttpRequest, room: RoomId, job: JobRequest) -> JsonRespons
     refuse_other_sites(request)
     room_id = checked_room_id(room)
     settings = choices.checked_settings(**job.model_dump())
-    spend_budget_of_address(request)
+    spend_budget_of_jobs(request)
+    spend_budget_of_rooms(request, room_id)
     created, token = actions.submit_job(room_id, client_of(request), settings)
     return JsonResponse(
         {

@@ -1,7 +1,10 @@
-"""Who may do what through the API.
+"""Who may do what, and how often, before the queue's own limits count.
 
 - Unsafe calls from pages of another site are refused, unless the CORS settings allow that site.
-- Callers without a cookie are new clients each time, so they share a budget by address.
+- Callers without a cookie are new clients each time, so they share a budget of jobs by address.
+- Anybody can make a room, so everybody at one address shares a budget of rooms.
+
+Budgets are counted in the cache of each site process.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from django.core.cache import cache
 from django.http import HttpRequest
 
 from genqueue import clients
+from genqueue.models import Room
 from genqueue.problems import Problem
 
 
@@ -47,7 +51,7 @@ def _allowed_by_cors(origin: str) -> bool:
     return bool(settings.CORS_ALLOW_ALL_ORIGINS) or origin in settings.CORS_ALLOWED_ORIGINS
 
 
-def spend_budget_of_address(request: HttpRequest) -> None:
+def spend_budget_of_jobs(request: HttpRequest) -> None:
     """Problem 429 when callers without a cookie at this address made too many jobs in a minute.
 
     A caller that keeps its cookie is one client and has that client's limits instead.
@@ -55,17 +59,46 @@ def spend_budget_of_address(request: HttpRequest) -> None:
     if clients.known_client(request) is not None:
         return
     limit: int = settings.P2PWEB_LIMITS["jobs_a_minute_without_cookie"]
+    _spend(
+        request,
+        limit,
+        "too-many-jobs-without-cookie",
+        f"Callers without our cookie may make {limit} jobs a minute from one address. Keep the"
+        " cookie that comes with the first answer, or wait.",
+    )
+
+
+def spend_budget_of_rooms(request: HttpRequest, room_id: str | None = None) -> None:
+    """Problem 429 when too many rooms were made from this address in a minute.
+
+    room_id: of the room that would be made; nothing is spent when it is there already.
+    """
+    if room_id is not None and Room.objects.filter(pk=room_id).exists():
+        return
+    limit: int = settings.P2PWEB_LIMITS["rooms_a_minute"]
+    _spend(
+        request,
+        limit,
+        "too-many-rooms",
+        f"At most {limit} rooms a minute can be made from one address. Use one of them, or wait.",
+    )
+
+
+def _spend(request: HttpRequest, limit: int, code: str, detail: str) -> None:
     now = time.time()
     minute = int(now // 60)
-    key = f"jobs-without-cookie:{_network(request)}:{minute}"
+    key = f"{code}:{_network(request)}:{minute}"
     cache.add(key, 0, timeout=120)
-    if cache.incr(key) > limit:
+    try:
+        spent = cache.incr(key)
+    except ValueError:  # a full cache has dropped it already
+        spent = 1
+    if spent > limit:
         seconds = max(1, int((minute + 1) * 60 - now) + 1)
         raise Problem(
-            "too-many-jobs-without-cookie",
+            code,
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"Callers without our cookie may make {limit} jobs a minute from one address. Keep the"
-            " cookie that comes with the first answer, or wait.",
+            detail,
             headers={"Retry-After": str(seconds)},
             limit=limit,
         )
