@@ -58,7 +58,9 @@ class Studio:
     """One worker at the queue of the test's database."""
 
     def __init__(self) -> None:
-        self.worker = Worker.objects.create(name="server", state="ready", device="cpu")
+        self.worker = Worker.objects.create(
+            name="server", state="ready", device="cpu", model_names=["tiny"]
+        )
 
     def ask(self, room: str, person: Person, prompt: str = "a rocket", **settings) -> Job:
         job, _token = actions.submit_job(room, person.client_id, settings_of(prompt, **settings))

@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,8 +105,14 @@ def find_models(*roots: Path) -> dict[str, ModelFolder]:
                     continue
                 models[path.name] = read_model_folder(path)
             except (ModelFolderError, OSError) as error:  # OSError: not ours to look into
-                logger.warning("%s is left out: %s", path, error)
+                _warn_once(path, str(error))
     return models
+
+
+@lru_cache(maxsize=256)
+def _warn_once(path: Path, reason: str) -> None:
+    """Sites and workers look every few seconds."""
+    logger.warning("%s is left out: %s", path, reason)
 
 
 def read_model_folder(path: Path) -> ModelFolder:

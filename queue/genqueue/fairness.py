@@ -29,8 +29,10 @@ TURNS_KEPT = timedelta(days=1)
 
 
 def open_to(worker: Worker) -> QuerySet[Chunk]:
-    """Pending chunks that this worker may lease."""
-    open_chunks = Chunk.objects.filter(state=ChunkState.PENDING, job__room__paused=False)
+    """Pending chunks that this worker may lease: of models that it has, in rooms where it helps."""
+    open_chunks = Chunk.objects.filter(
+        state=ChunkState.PENDING, job__room__paused=False, job__model__in=worker.model_names
+    )
     if worker.room_id is not None:
         return open_chunks.filter(job__room_id=worker.room_id)
     return open_chunks.filter(job__room__server_helps=True)
@@ -89,7 +91,8 @@ def _left_to_a_faster_one(chunk: Chunk, worker: Worker) -> bool:
         return False  # the latent stays where it is
     if timezone.now() - chunk.created_at > RESERVED:
         return False  # it did not come
-    idle = idle_workers(besides=worker.pk)
+    model = chunk.job.model
+    idle = [w for w in idle_workers(besides=worker.pk) if model in w.model_names]
     if not idle:
         return False
     measured = speeds.Speeds()
@@ -129,23 +132,32 @@ def forget_old_turns() -> None:
         old.delete()
 
 
-def wake_workers(besides: UUID | None = None) -> None:
-    """On commit, send a message for every chunk that an idle worker could lease.
+def queue_of(worker_id: UUID) -> str:
+    """The worker's own queue of Celery messages. There is no shared one: from it a worker might
+    take the message, and could not take the chunk, because it lacks the model or because the image
+    is another one's.
+    """
+    return f"work-{worker_id}"
 
-    besides: a worker that asks again by itself. Without it at least one message is sent for open
-    work, for a worker that is just loading or about to be idle. A broker that cannot be reached
-    loses the message and nothing else: the sweeper sends another.
+
+def wake_workers(besides: UUID | None = None) -> None:
+    """On commit, send a message to every idle worker that could lease something.
+
+    besides: a worker that asks again by itself. So do those that load or compute now, when they
+    have done. A broker that cannot be reached loses the message and nothing else: the sweeper sends
+    another.
     """
     transaction.on_commit(lambda: _send_wake_ups(besides), robust=True)
 
 
 def _send_wake_ups(besides: UUID | None) -> None:
+    for worker in idle_workers(besides):
+        if open_to(worker).exists():
+            wake(worker.pk)
+
+
+def wake(worker_id: UUID) -> None:
+    """Tell this worker that there is work."""
     from genqueue.tasks import work
 
-    wanted = len(idle_workers(besides))
-    if besides is None:
-        wanted = max(1, wanted)
-    if wanted:
-        helped = Q(job__room__server_helps=True, job__room__paused=False)
-        for _ in Chunk.objects.filter(helped, state=ChunkState.PENDING).values("pk")[:wanted]:
-            work.delay()
+    work.apply_async(queue=queue_of(worker_id))

@@ -112,6 +112,9 @@ class Worker(models.Model):
     kind = models.CharField(max_length=8, choices=WorkerKind, default=WorkerKind.CELERY)
     state = models.CharField(max_length=8, choices=WorkerState, default=WorkerState.LOADING)
     device = models.CharField(max_length=120, blank=True)
+    model_names = models.JSONField(
+        default=list, blank=True, help_text="the models it can open; it leases no chunk of others"
+    )
     host = models.CharField(max_length=120, blank=True)
     pid = models.PositiveIntegerField(null=True, blank=True)
     room = models.ForeignKey(

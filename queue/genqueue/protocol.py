@@ -322,6 +322,16 @@ def release(lease: Lease) -> None:
         _return_chunk(chunk, fault=False, error="")
 
 
+def lack_model(lease: Lease) -> None:
+    """The worker does not find the model any more: it gets no more chunks of it, and this one goes
+    back unharmed. Raises LeaseLostError.
+    """
+    worker = Worker.objects.get(pk=lease.worker_id)
+    worker.model_names = [name for name in worker.model_names if name != lease.settings.model]
+    worker.save(update_fields=["model_names"])
+    release(lease)
+
+
 def take_back(
     chunks: Iterable[Chunk], *, fault: bool, error: str = "", late_at: datetime | None = None
 ) -> int:

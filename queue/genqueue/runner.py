@@ -37,8 +37,8 @@ Conditioning = dict[str, Array]
 REMEMBERED = 8  # conditionings and latents
 
 
-class HopelessError(Exception):
-    """No worker here could compute this: its message is for people."""
+class ModelLackingError(Exception):
+    """The model's folder is gone: another worker may have it."""
 
 
 class StoppingError(Exception):
@@ -83,9 +83,9 @@ class Runner:
             log.info("chunk %d is not ours any more", lease.chunk_id)
         except StoppingError:
             _unless_lost(lambda: protocol.release(lease))
-        except HopelessError as error:
-            reason = str(error)
-            _unless_lost(lambda: protocol.fail(lease, reason, hopeless=True))
+        except ModelLackingError:
+            log.warning("the model %s is not here any more", lease.settings.model)
+            _unless_lost(lambda: protocol.lack_model(lease))
         except Exception as error:
             log.exception("chunk %d failed", lease.chunk_id)
             reason = f"{type(error).__name__}: {error}"
@@ -106,7 +106,7 @@ class Runner:
         if self._open is None or self._open[0] != name:
             folder = find_models(*site.MODEL_ROOTS).get(name)
             if folder is None:
-                raise HopelessError(f"There is no model {name!r} on this worker.")
+                raise ModelLackingError
             self._open = None  # free the memory of the old one first
             self._open = (name, folder, open_backend(site.BACKEND, folder))
         return self._open[1], self._open[2]

@@ -2,6 +2,7 @@
 
 - Its id is stable over restarts (from its supervisor, or from its node name), so that a new start
   knows: whatever this id still leases is from before, and goes back at once.
+- It announces the models that it has, and leases chunks of no other.
 - A thread renews the lease and the row every HEARTBEAT_SECONDS while torch computes.
 - Started by a supervisor, it ends itself when that is gone.
 """
@@ -43,7 +44,7 @@ class CeleryWorker:
 
         self.id = worker_id
         self.name = name
-        self.queue = f"work-{worker_id}"
+        self.queue = fairness.queue_of(worker_id)
         self.stopping = threading.Event()
         self.loaded = False
         self._lease: Lease | None = None
@@ -60,7 +61,7 @@ class CeleryWorker:
         now = timezone.now()
         here: dict[str, Any] = {
             "name": self.name, "host": socket.gethostname(), "pid": os.getpid(),
-            "last_seen_at": now, "started_at": now,
+            "model_names": models_here(), "last_seen_at": now, "started_at": now,
         }  # fmt: skip
         row, _new = Worker.objects.get_or_create(pk=self.id, defaults=here)
         if row.state != WorkerState.LOADING:  # in one write: a silent worker's state is not shown
@@ -106,18 +107,15 @@ class CeleryWorker:
             self._lease = None
         row = Worker.objects.filter(pk=self.id).first()
         if row is not None and fairness.open_to(row).exists():
-            from genqueue.tasks import work
-
-            # Into our own queue: of the shared one an idle worker might take the message, and
-            # could not take the chunk, because the image is ours.
-            work.apply_async(queue=self.queue)
+            fairness.wake(self.id)
 
     def heartbeat(self) -> None:
         rows = Worker.objects.filter(pk=self.id)
-        rows.update(last_seen_at=timezone.now())
+        rows.update(last_seen_at=timezone.now(), model_names=models_here())
         # This machine slept and woke, or was too busy to be heard of.
         now = WorkerState.READY if self.loaded else WorkerState.LOADING
-        roster.set_state(self.id, WorkerState.GONE, now)
+        if roster.set_state(self.id, WorkerState.GONE, now):
+            fairness.wake_workers()
         lease = self._lease
         if lease is not None:
             try:
@@ -173,6 +171,13 @@ def _alive(pid: int | None) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def models_here() -> list[str]:
+    """The names of the model folders that this process finds now."""
+    from diffusion.model_folder import find_models
+
+    return sorted(find_models(*settings.MODEL_ROOTS))
 
 
 def give_back(worker_id: UUID, error: str, *, fault: bool = True) -> int:

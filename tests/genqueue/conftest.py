@@ -7,7 +7,7 @@ import pytest
 
 from diffusion.settings import Settings
 from genqueue import protocol
-from genqueue.models import Chunk, ChunkKind, Worker
+from genqueue.models import Chunk, ChunkKind, Speed, Worker
 from genqueue.protocol import Lease
 
 
@@ -51,9 +51,28 @@ class Hand:
         return Worker.objects.get(pk=self.id)
 
 
-def new_worker(name: str = "worker", state: str = "ready", **columns) -> Hand:
-    row = Worker.objects.create(name=name, state=state, device="cpu", **columns)
+def new_worker(
+    name: str = "worker", state: str = "ready", models: tuple[str, ...] = ("tiny",), **columns
+) -> Hand:
+    row = Worker.objects.create(
+        name=name, state=state, device="cpu", model_names=list(models), **columns
+    )
     return Hand(row.pk)
+
+
+# Of a job with the settings above, on a worker of factor 1
+SECONDS = {ChunkKind.ENCODE: 0.1, ChunkKind.DENOISE: 1.0, ChunkKind.DECODE: 0.2}
+
+
+def measured(worker: Hand, factor: float = 1.0, model: str = "tiny") -> None:
+    """This worker has a known speed: SECONDS times the factor."""
+    for kind, seconds in SECONDS.items():
+        side = 0 if kind == ChunkKind.ENCODE else 64
+        per_unit = seconds / 8 if kind == ChunkKind.DENOISE else seconds
+        Speed.objects.create(
+            worker_id=worker.id, kind=kind, model=model, width=side, height=side, halves=2,
+            samples=[per_unit * factor] * 3, count=3, seconds=per_unit * factor,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -65,9 +65,11 @@ class Site:
         self.started = time.monotonic()
         self.process = self.spawn(sys.executable, "manage.py", "serve", *arguments)
 
-    def spawn(self, *command: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, cwd=ROOT, env={**self.env, **env}, stdout=log, stderr=log
+            )
 
     def listening(self) -> float:
         """Waits until it answers; returns the seconds since its start."""

@@ -9,28 +9,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from genqueue import actions, forecast, sweeper
-from genqueue.models import Chunk, ChunkKind, Job, Speed, Turn, Worker
+from genqueue.models import Chunk, ChunkKind, Job, Turn, Worker
 from genqueue.representation import job_as_json, jobs_as_json
-from tests.genqueue.conftest import new_worker, settings_of
+from tests.genqueue.conftest import SECONDS, measured, new_worker, settings_of
 
 pytestmark = pytest.mark.django_db
-
-SECONDS = {ChunkKind.ENCODE: 0.1, ChunkKind.DENOISE: 1.0, ChunkKind.DECODE: 0.2}
 
 
 def submit(person, room="kitchen", **changes) -> Job:
     return actions.submit_job(room, person.client_id, settings_of(**changes))[0]
-
-
-def measured(worker, factor=1.0) -> None:
-    """This worker has a known speed: eight steps in 0.8 s times the factor."""
-    for kind, seconds in SECONDS.items():
-        side = 0 if kind == ChunkKind.ENCODE else 64
-        per_unit = seconds / 8 if kind == ChunkKind.DENOISE else seconds
-        Speed.objects.create(
-            worker_id=worker.id, kind=kind, model="tiny", width=side, height=side, halves=2,
-            samples=[per_unit * factor] * 3, count=3, seconds=per_unit * factor,
-        )  # fmt: skip
 
 
 def order_of_images(worker) -> list:

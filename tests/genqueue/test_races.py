@@ -99,10 +99,10 @@ def test_several_workers_finish_everything_while_leases_are_taken_back(alice, bo
 
 
 def test_a_broker_that_cannot_be_reached_takes_no_picture_along(alice, monkeypatch):
-    def unreachable():
+    def unreachable(**_):
         raise ConnectionError
 
-    monkeypatch.setattr("genqueue.tasks.work.delay", unreachable)
+    monkeypatch.setattr("genqueue.tasks.work.apply_async", unreachable)
     hand = new_worker()
     new_worker("idle")
     job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(steps=1))

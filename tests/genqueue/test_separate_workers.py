@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,16 +27,14 @@ class Deployment:
     def __init__(self, site: Site, redis_url: str) -> None:
         self.site = site
         self.redis_url = redis_url
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        name = f"w{len(self.workers)}@here"
-        worker = self.site.spawn(
-            sys.executable, "-m", "celery", "-A", "p2pweb", "worker", "--hostname", name,
-            "--loglevel", "INFO",
+    def start_worker(self, number: int, **env: str) -> None:
+        command = (
+            sys.executable, "-m", "celery", "-A", "p2pweb", "worker",
+            "--hostname", f"w{number}@here", "--loglevel", "INFO",
         )  # fmt: skip
-        self.workers.append(worker)
-        return worker
+        self.workers[number] = self.site.spawn(*command, **env)
 
     def ready(self, number: int) -> None:
         until(
@@ -45,9 +44,9 @@ class Deployment:
         )
 
     def stop(self) -> None:
-        for process in [*self.workers, self.site.process]:
+        for process in [*self.workers.values(), self.site.process]:
             process.terminate()
-        for process in [*self.workers, self.site.process]:
+        for process in [*self.workers.values(), self.site.process]:
             process.wait(30)
 
 
@@ -56,17 +55,19 @@ def deployment(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("deployment")
     models = folder / "models"
     write_random_model(models / "tiny")
+    shutil.copytree(models / "tiny", folder / "more models" / "tiny")
+    shutil.copytree(models / "tiny", folder / "more models" / "rare")
     with contextlib.ExitStack() as stack:
         redis_url = stack.enter_context(redis_server(folder))
         env = {"REDIS_URL": redis_url, "P2PWEB_CHECKPOINT_SECONDS": "1"}
         if request.param == "postgresql":
             env["DATABASE_URL"] = stack.enter_context(postgres_server(folder))
-        site = Site(folder / "data", models, folder / "log", **env)
+        site = Site(folder / "data", folder / "more models", folder / "log", **env)
         running = Deployment(site, redis_url)
         stack.callback(running.stop)
         site.listening()
-        running.start_worker()
-        running.start_worker()
+        running.start_worker(0, P2PWEB_MODELS_DIR=str(models))
+        running.start_worker(1)
         running.ready(2)
         yield running
 
@@ -91,6 +92,13 @@ def test_a_batch_spreads_over_the_workers_and_gives_the_models_pictures(deployme
     backend = open_backend("torch", find_models(*[deployment.site.data.parent / "models"])["tiny"])
     for image, picture in zip(job["images"], generate(backend, settings_of(**wanted)), strict=True):
         assert site.get(image["url"]) == picture.png()
+
+
+def test_a_model_that_one_worker_has_is_left_to_it(deployment):
+    site = deployment.site
+    job = site.finished(site.submit(model="rare", num_images=3))
+    assert job["state"] == "done"
+    assert {image["worker"]["name"] for image in job["images"]} == {"w1@here"}
 
 
 async def test_changes_are_hinted_at_through_redis(deployment):
@@ -123,12 +131,8 @@ def test_a_killed_workers_image_is_finished_by_the_other(deployment):
 
 
 def test_a_worker_that_starts_again_under_its_name_is_the_same_worker(deployment):
-    dead = next(worker for worker in deployment.workers if worker.poll() is not None)
-    number = deployment.workers.index(dead)
-    again = deployment.site.spawn(
-        sys.executable, "-m", "celery", "-A", "p2pweb", "worker", "--hostname", f"w{number}@here",
-    )  # fmt: skip
-    deployment.workers[number] = again
+    workers = deployment.workers.items()
+    deployment.start_worker(next(n for n, worker in workers if worker.poll() is not None))
     deployment.ready(2)
     workers = deployment.site.get("/api/queue/kitchen")["workers"]
     assert sorted(worker["name"] for worker in workers) == ["w0@here", "w1@here"]
