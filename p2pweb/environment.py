@@ -37,6 +37,21 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def database_url(base_dir: Path, data_dir: Path) -> str:
+    """`postgresql://...`, or `sqlite:///` and a whole path: by default a file in the data folder.
+
+    A relative path counts from the project, wherever a process was started. Raises ValueError for
+    other databases: the queue knows what these two lock.
+    """
+    url = text("DATABASE_URL")
+    if url.startswith(("postgres://", "postgresql://")):
+        return url
+    path = url.removeprefix("sqlite:///") if url else str(data_dir / "p2pweb.sqlite3")
+    if not path or path == url or ":memory:" in path:
+        raise ValueError("DATABASE_URL must be postgresql://... or sqlite:/// and a file's path")
+    return f"sqlite:///{(base_dir / path).resolve()}"
+
+
 def secret_key(data_dir: Path) -> str:
     """SECRET_KEY, or one made on first use and kept in the data folder, readable by us alone.
 

@@ -75,15 +75,14 @@ TEMPLATES = [
 # Database -------------------------------------------------------------------------------------
 # SQLite: writers queue up at BEGIN instead of failing in the middle of a transaction, and readers
 # never wait (WAL).
-_DATABASE_URL = environment.text("DATABASE_URL")
-if _DATABASE_URL and not _DATABASE_URL.startswith("sqlite"):
+_DATABASE_URL = environment.database_url(BASE_DIR, DATA_DIR)
+if _DATABASE_URL.startswith("postgres"):
     DATABASES = {"default": dj_database_url.parse(_DATABASE_URL, conn_max_age=60)}
 else:
-    _path = _DATABASE_URL.removeprefix("sqlite:///") or str(DATA_DIR / "p2pweb.sqlite3")
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": _path,
+            "NAME": _DATABASE_URL.removeprefix("sqlite:///"),
             "CONN_MAX_AGE": None,
             "OPTIONS": {
                 "timeout": 20,

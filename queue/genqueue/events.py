@@ -7,9 +7,13 @@ every room, also in one that has no row yet.
 
 - With Redis, `announce` and `announce_workers` send the hint after the commit.
 - Embedded, the worker is another process and the channel layer does not reach the site: there
-  `genqueue.site` sees the commit in the database and sends the same hint.
+  `genqueue.watching` sees the commit in the database and sends the same hint. PostgreSQL has to be
+  told what to say: `NOTIFY`, in the transaction, with the room and its revision, or with nothing
+  for the workers.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypedDict
 
 from asgiref.sync import async_to_sync
@@ -17,11 +21,10 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import connection, transaction
 
-from genqueue.models import Room
-
 ROOM_CHANGED: Literal["room.changed"] = "room.changed"
 WORKERS_CHANGED: Literal["workers.changed"] = "workers.changed"
 WORKERS_GROUP = "workers"
+CHANNEL = "queue_changed"  # of PostgreSQL's notifications
 
 
 class RoomChanged(TypedDict):
@@ -51,23 +54,36 @@ def announce(room_id: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE queue_room SET revision = 1 + {greatest}(revision,"  # noqa: S608
-            " (SELECT MAX(revision) FROM queue_room)) WHERE id = %s",
+            " (SELECT MAX(revision) FROM queue_room)) WHERE id = %s RETURNING revision",
             [room_id],
         )
-    if not settings.EMBEDDED:
-        transaction.on_commit(lambda: _send(room_id), robust=True)
+        changed = cursor.fetchone()
+    if changed is not None:
+        revision: int = changed[0]
+        hint = partial(async_to_sync(send_hint), room_id, revision)
+        _when_committed(hint, f"{room_id} {revision}")
 
 
 def announce_workers() -> None:
     """Send the hint that a worker's state changed, when this transaction commits."""
+    _when_committed(async_to_sync(send_workers_hint), "")
+
+
+def _when_committed(send: Callable[[], object], notice: str) -> None:
     if not settings.EMBEDDED:
-        transaction.on_commit(async_to_sync(send_workers_hint), robust=True)
+        transaction.on_commit(send, robust=True)
+    elif connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, notice])
 
 
-def _send(room_id: str) -> None:
-    revision = Room.objects.filter(pk=room_id).values_list("revision", flat=True).first()
-    if revision is not None:
-        async_to_sync(send_hint)(room_id, revision)
+async def pass_on(notice: str) -> None:
+    """Send the hint that PostgreSQL has just told this process of."""
+    room_id, _, revision = notice.partition(" ")
+    if room_id:
+        await send_hint(room_id, int(revision))
+    else:
+        await send_workers_hint()
 
 
 async def send_hint(room_id: str, revision: int) -> None:

@@ -11,10 +11,11 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from genqueue import actions, presence, roster, site, statistics
+from genqueue import actions, presence, roster, statistics
 from genqueue.events import WORKERS_GROUP, room_group
 from genqueue.models import Presence, Worker
 from genqueue.representation import room_as_json
+from genqueue.watching import watch_sqlite
 from tests.genqueue.conftest import new_worker, settings_of
 
 
@@ -81,7 +82,7 @@ async def test_the_site_sees_the_workers_commits_in_the_database(alice):
     channel = await layer.new_channel()
     await layer.group_add(room_group("kitchen"), channel)
     await asyncio.to_thread(actions.make_room, "kitchen", alice.client_id)
-    watching = asyncio.create_task(site.watch(str(connection.settings_dict["NAME"])))
+    watching = asyncio.create_task(watch_sqlite(str(connection.settings_dict["NAME"])))
     try:
         await asyncio.sleep(0.1)
         before = asyncio.get_running_loop().time()
@@ -110,7 +111,7 @@ async def test_the_site_sees_a_worker_load_and_be_ready_in_the_database():
     channel = await layer.new_channel()
     await layer.group_add(WORKERS_GROUP, channel)
     hand = await asyncio.to_thread(in_a_thread, new_worker, state="loading")
-    watching = asyncio.create_task(site.watch(str(connection.settings_dict["NAME"])))
+    watching = asyncio.create_task(watch_sqlite(str(connection.settings_dict["NAME"])))
     try:
         await asyncio.sleep(0.1)
         for old, new in (("loading", "ready"), ("ready", "gone"), ("gone", "loading")):
@@ -142,7 +143,7 @@ async def test_the_database_may_lie_in_a_folder_of_any_name(tmp_path):
         database.execute("CREATE TABLE queue_room (id TEXT, revision INTEGER)")
         database.execute("CREATE TABLE queue_worker (id TEXT, state TEXT, device, started_at)")
         database.commit()
-    watching = asyncio.create_task(site.watch(str(path)))
+    watching = asyncio.create_task(watch_sqlite(str(path)))
     done, _ = await asyncio.wait([watching], timeout=0.2)
     watching.cancel()
     assert not done  # it would have ended with an error

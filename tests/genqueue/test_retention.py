@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from genqueue import actions, files, presence, protocol, retention, speeds, sweeper
 from genqueue.models import Checkpoint, Chunk, Image, Job, Room, Speed, Worker
-from p2pweb import environment
 from tests.genqueue.conftest import new_worker, settings_of
 
 pytestmark = pytest.mark.django_db
@@ -255,16 +254,3 @@ class TestTheBeat:
         with django_assert_max_num_queries(7) as queries:
             retention.prune(timezone.now())
         assert all(query["sql"].startswith("SELECT") for query in queries)
-
-
-@pytest.mark.parametrize("value", ["-1", "36501", "soon"])
-def test_a_wrong_number_of_days_names_its_variable(monkeypatch, value):
-    monkeypatch.setenv("P2PWEB_KEEP_PICTURES_DAYS", value)
-    with pytest.raises(ValueError, match="P2PWEB_KEEP_PICTURES_DAYS"):
-        environment.days("P2PWEB_KEEP_PICTURES_DAYS", 0)
-
-
-def test_days_are_days_and_zero_is_for_ever(monkeypatch):
-    assert environment.days("P2PWEB_KEEP_PICTURES_DAYS", 3) == 3 * DAY
-    monkeypatch.setenv("P2PWEB_KEEP_PICTURES_DAYS", "0")
-    assert environment.days("P2PWEB_KEEP_PICTURES_DAYS", 3) is None
