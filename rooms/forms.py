@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genqueue import choices
-from genqueue.choices import ModelJson
 from genqueue.problems import Problem
+from genqueue.shapes import ModelJson
 from rooms.slots import number
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ A type is `prefix.command`; the prefix names the module of rooms.consumer that t
 
 from typing import Literal, TypedDict
 
-from genqueue.representation import JobJson
+from genqueue.shapes import JobJson
 from rooms.presence import PeerJson
 from rooms.state import HeadJson
 

@@ -12,7 +12,8 @@ from django.db.models import Count, Prefetch, Q
 
 from genqueue.clients import client_label
 from genqueue.models import Image, Job, JobQuerySet, Room
-from genqueue.representation import JobJson, RoomWorkerJson, jobs_as_json, room_workers
+from genqueue.representation import jobs_as_json, room_workers
+from genqueue.shapes import JobJson, RoomWorkerJson
 from genqueue.transitions import JOB_ENDED, ImageState, JobState
 
 SHOWN_ENDED_JOBS = 200  # older pictures stay in the database and in the API

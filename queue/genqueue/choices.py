@@ -9,37 +9,15 @@ import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TypedDict
 
 from django.conf import settings as site
 
 from diffusion.model_folder import ModelFolder, find_models
 from diffusion.settings import Limits, Settings, SettingsError, check
 from genqueue.problems import Problem
+from genqueue.shapes import ModelJson, VocabularyJson
 
 FOLDERS_KNOWN_FOR_SECONDS = 5.0
-
-
-class VocabularyJson(TypedDict):
-    names: list[str]
-    colours: list[str]
-    relations: list[str]
-    words: list[str]
-
-
-class ModelJson(TypedDict):
-    name: str
-    title: str
-    default: bool
-    side_multiple: int
-    min_side: int
-    max_side: int
-    default_width: int
-    default_height: int
-    default_steps: int
-    default_guidance: float
-    examples: list[str]
-    vocabulary: VocabularyJson | None
 
 
 def limits() -> Limits:

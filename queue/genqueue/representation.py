@@ -2,77 +2,22 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, TypedDict
 
 from django.db.models import Prefetch, Q
 
-from genqueue import presence
+from genqueue import faults, presence
 from genqueue.clients import client_label
 from genqueue.forecast import Forecast, forecast
 from genqueue.models import Image, Job, Room, Worker
+from genqueue.shapes import (
+    ErrorJson,
+    ImageJson,
+    JobJson,
+    RoomJson,
+    RoomWorkerJson,
+    WorkerJson,
+)
 from genqueue.transitions import JOB_ENDED, ImageState, JobState
-
-
-class WorkerJson(TypedDict):
-    id: str
-    name: str
-    kind: Literal["celery", "tab", "remote"]
-    device: str
-
-
-class RoomWorkerJson(WorkerJson):
-    state: Literal["loading", "ready", "gone"]
-
-
-class ImageJson(TypedDict):
-    index: int
-    seed: int
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    step: int
-    steps: int
-    worker: WorkerJson | None
-    url: str | None
-    preview_url: str | None
-    seconds: float | None
-
-
-class ErrorJson(TypedDict):
-    code: str
-    detail: str
-
-
-class JobJson(TypedDict):
-    id: str
-    room: str
-    client: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    position: int | None
-    eta_seconds: float | None
-    prompt: str
-    negative_prompt: str
-    model: str
-    width: int
-    height: int
-    steps: int
-    guidance: float
-    seed: int
-    num_images: int
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-    error: ErrorJson | None
-    images: list[ImageJson]
-
-
-class RoomJson(TypedDict):
-    room: str
-    title: str
-    owner: str | None
-    paused: bool
-    revision: int
-    jobs: list[JobJson]
-    workers: list[RoomWorkerJson]
-    peers: int
 
 
 def job_as_json(job: Job) -> JobJson:
@@ -148,9 +93,14 @@ def _job(job: Job, expected: Forecast | None) -> JobJson:
         created_at=job.created_at.isoformat(),
         started_at=_time(job.started_at),
         finished_at=_time(job.finished_at),
-        error=ErrorJson(code=job.error_code, detail=job.error_detail) if ended_badly else None,
+        error=_error(job) if ended_badly else None,
         images=[_image(job, image) for image in job.images.all()],
     )
+
+
+def _error(job: Job) -> ErrorJson:
+    """`job.error_detail` is for the admin: it may hold what is nobody else's business."""
+    return ErrorJson(code=job.error_code, detail=faults.sentence(job.error_code))
 
 
 def _image(job: Job, image: Image) -> ImageJson:

@@ -6,7 +6,7 @@ Times are of the newest 500 jobs. `images_in_all` and `steps_in_all` also count 
 import threading
 import time
 from datetime import datetime, timedelta
-from typing import TypedDict
+from typing import get_args
 
 from django.conf import settings
 from django.db.models import Count, F, QuerySet, Sum
@@ -14,34 +14,11 @@ from django.utils import timezone
 
 from genqueue import presence
 from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Tally, Worker
+from genqueue.shapes import SpreadJson, State, StatsJson
 from genqueue.transitions import ChunkState, ImageState, JobState
 
 REUSED_FOR_SECONDS = 1.0
 NEWEST_JOBS = 500
-
-
-class SpreadJson(TypedDict):
-    """Seconds; None until there is a first value."""
-
-    median: float | None
-    p95: float | None
-
-
-class StatsJson(TypedDict):
-    rooms: int
-    rooms_online: int
-    peers_online: int
-    helpers_online: int
-    jobs: dict[str, int]
-    images: dict[str, int]
-    images_last_minute: int
-    images_in_all: int
-    steps_last_minute: int
-    steps_in_all: int
-    wait_seconds: SpreadJson
-    run_seconds: SpreadJson
-    uptime_seconds: float
-    version: str
 
 
 _started = time.monotonic()
@@ -75,8 +52,8 @@ def _read() -> StatsJson:
         rooms_online=rooms_online,
         peers_online=peers,
         helpers_online=Worker.objects.online(now).exclude(kind="tab").count(),
-        jobs=_by_state(Job.objects.order_by(), JobState.values),
-        images=_by_state(Image.objects.order_by(), ImageState.values),
+        jobs=_by_state(Job.objects.order_by()),
+        images=_by_state(Image.objects.order_by()),
         images_last_minute=done_lately.count(),
         images_in_all=tally.images_done,
         steps_last_minute=_steps_since(minute_ago),
@@ -94,9 +71,9 @@ def _read() -> StatsJson:
     )  # fmt: skip
 
 
-def _by_state(rows: "QuerySet[Job] | QuerySet[Image]", states: list[str]) -> dict[str, int]:
+def _by_state(rows: "QuerySet[Job] | QuerySet[Image]") -> dict[State, int]:
     found = dict(rows.values_list("state").annotate(number=Count("pk")))
-    return {state: found.get(state, 0) for state in states}
+    return {state: found.get(state, 0) for state in get_args(State)}
 
 
 def _steps_since(moment: datetime) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.core.cache import cache
+from pydantic import TypeAdapter
 
 from genqueue.api import documentation
 from tests import studio
@@ -38,6 +39,12 @@ def post(browser, room="kitchen", body=None, **headers):
     """POST a job; `body` may be a dict or raw bytes."""
     raw = body if isinstance(body, bytes) else json.dumps(body or {"prompt": "a rocket"}).encode()
     return browser.post(f"/api/queue/{room}", raw, content_type="application/json", headers=headers)
+
+
+def has_shape(value, shape):
+    """Whether this JSON is what OpenAPI says of it, with no member more or less."""
+    TypeAdapter(shape).validate_python(value)
+    return True
 
 
 def refused(response, status, code):

@@ -8,11 +8,12 @@ from ninja import Router
 
 from genqueue import actions, representation
 from genqueue.api.documentation import problems
-from genqueue.api.schemas import JobId, JobJson
+from genqueue.api.schemas import JobId
 from genqueue.api.trust import refuse_other_sites
 from genqueue.clients import bearer_token, known_client, token_matches
 from genqueue.models import Job
 from genqueue.problems import Problem, not_found
+from genqueue.shapes import JobJson
 
 router = Router(tags=["Jobs"])
 

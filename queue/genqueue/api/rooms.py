@@ -10,7 +10,7 @@ from ninja.decorators import decorate_view
 from genqueue import actions, choices, representation
 from genqueue.api.bodies import reads_json
 from genqueue.api.documentation import SETTINGS_PROBLEMS, problems
-from genqueue.api.schemas import CreatedJobJson, JobRequest, RoomId, RoomJson
+from genqueue.api.schemas import CreatedJobJson, JobRequest, RoomId
 from genqueue.api.trust import (
     refuse_other_sites,
     spend_budget_of_jobs,
@@ -18,6 +18,7 @@ from genqueue.api.trust import (
 )
 from genqueue.clients import client_of
 from genqueue.problems import Problem
+from genqueue.shapes import RoomJson
 
 router = Router(tags=["Queue"])
 

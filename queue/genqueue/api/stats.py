@@ -16,7 +16,7 @@ from ninja import Router
 
 from genqueue import statistics
 from genqueue.api.documentation import problems
-from genqueue.api.schemas import StatsJson
+from genqueue.shapes import StatsJson
 
 router = Router(tags=["Server"])
 

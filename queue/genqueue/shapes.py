@@ -1,0 +1,156 @@
+"""The JSON that everybody gets: API, pages and sockets alike.
+
+`representation`, `statistics` and `choices` make it; mypy holds them to these shapes, and OpenAPI
+describes the API with the same ones (`api.schemas` adds what only the API has).
+"""
+
+from typing import Literal
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict  # pydantic cannot read Python 3.11's own
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+
+shape = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+
+
+@shape
+class WorkerJson(TypedDict):
+    """Who computes an image, or did."""
+
+    id: str
+    name: str
+    kind: Literal["celery", "tab", "remote"]
+    """celery is the server's."""
+    device: str
+
+
+@shape
+class RoomWorkerJson(WorkerJson):
+    """A worker that helps in a room."""
+
+    state: Literal["loading", "ready", "gone"]
+
+
+@shape
+class ImageJson(TypedDict):
+    index: int
+    seed: int
+    state: State
+    step: int
+    """Steps computed so far."""
+    steps: int
+    worker: WorkerJson | None
+    url: str | None
+    """The finished picture, a PNG that carries its settings."""
+    preview_url: str | None
+    """A small WebP of the newest step; the address changes with the step."""
+    seconds: float | None
+    """Computing time, when it is finished."""
+
+
+@shape
+class ErrorJson(TypedDict):
+    code: str
+    detail: str
+
+
+@shape
+class JobJson(TypedDict):
+    id: str
+    room: str
+    client: str
+    """A public name of who asked, the same for all jobs of one client."""
+    state: State
+    position: int | None
+    """Among the waiting jobs of all rooms; 1 starts next. Null once the job has started."""
+    eta_seconds: float | None
+    """Until the job is done. Null until each kind of its work was measured once, while no worker
+    that may do it is online, and once the job has ended."""
+    prompt: str
+    negative_prompt: str
+    model: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int
+    num_images: int
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    error: ErrorJson | None
+    images: list[ImageJson]
+
+
+@shape
+class RoomJson(TypedDict):
+    room: str
+    title: str
+    owner: str | None
+    """The public name of the client who made the room."""
+    paused: bool
+    revision: int
+    """Grows with every visible change."""
+    jobs: list[JobJson]
+    workers: list[RoomWorkerJson]
+    peers: int
+    """Browser tabs that have this room open."""
+
+
+@shape
+class SpreadJson(TypedDict):
+    """Seconds, of the newest 500 jobs; null until there is one."""
+
+    median: float | None
+    p95: float | None
+
+
+@shape
+class StatsJson(TypedDict):
+    rooms: int
+    rooms_online: int
+    """Rooms that somebody has open."""
+    peers_online: int
+    """Browser tabs in rooms."""
+    helpers_online: int
+    """Workers that are no tabs: the server's and remote ones."""
+    jobs: dict[State, int]
+    images: dict[State, int]
+    images_last_minute: int
+    images_in_all: int
+    """Also counts what was removed since."""
+    steps_last_minute: int
+    steps_in_all: int
+    wait_seconds: SpreadJson
+    """From adding a job until a worker begins with it."""
+    run_seconds: SpreadJson
+    """From then until its last picture is finished."""
+    uptime_seconds: float
+    version: str
+
+
+@shape
+class VocabularyJson(TypedDict):
+    """What the model was trained to draw, where that is known."""
+
+    names: list[str]
+    colours: list[str]
+    relations: list[str]
+    words: list[str]
+
+
+@shape
+class ModelJson(TypedDict):
+    name: str
+    title: str
+    default: bool
+    side_multiple: int
+    min_side: int
+    max_side: int
+    default_width: int
+    default_height: int
+    default_steps: int
+    default_guidance: float
+    examples: list[str]
+    vocabulary: VocabularyJson | None
