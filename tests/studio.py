@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from django.conf import settings as site
 from PIL import Image as Picture
 
 from diffusion.pictures import png_bytes
 from diffusion.settings import Settings
 from genqueue import actions, protocol
+from genqueue.faults import Fault
 from genqueue.models import ChunkKind, Job, Worker
 from tests.cast import Person
 
@@ -91,9 +93,10 @@ class Studio:
 
     def failed(self, room: str, person: Person, prompt: str = "a rocket", **settings) -> Job:
         job = self.ask(room, person, prompt, **settings)
-        lease = protocol.claim(self.worker.pk)
-        assert lease is not None
-        protocol.fail(lease, "It did not work out.", hopeless=True)
+        for _ in range(site.MAX_FAULTS):
+            lease = protocol.claim(self.worker.pk)
+            assert lease is not None
+            protocol.fail(lease, Fault.COMPUTATION_FAILED, "ValueError: /srv/models is odd")
         job.refresh_from_db()
         return job
 

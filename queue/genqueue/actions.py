@@ -156,7 +156,7 @@ def requeue_job(job: Job) -> Job:
     are taken back, so that other workers go on from its checkpoints.
     """
     if job.state not in JOB_ENDED:
-        protocol.take_back(Chunk.objects.filter(job=job, state=ChunkState.LEASED), fault=False)
+        protocol.take_back(Chunk.objects.filter(job=job, state=ChunkState.LEASED))
         return job
     settings = {name: getattr(job, name) for name in SETTINGS_COLUMNS}
     return _add_job(job.room_id, job.client, job.token_hash, settings)

@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from diffusion.settings import Settings
 from genqueue import events, fairness, files, speeds
+from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, ChunkKind, Image, Job, Tally, Worker
 from genqueue.transitions import (
     IMAGE_ENDED,
@@ -295,23 +296,20 @@ def _end_job_after_its_images(job: Job) -> JobState | None:
     return ending
 
 
-def fail(lease: Lease, error: str, *, hopeless: bool = False) -> None:
-    """The worker could not compute the chunk: try again elsewhere, until the third fault.
+def fail(lease: Lease, fault: Fault, detail: str = "") -> None:
+    """The worker could not compute the chunk: try again, until the third fault.
 
-    hopeless: no worker could (a wrong setting): fail at once.  Raises LeaseLostError.
+    detail: for the admin, never for clients.  Raises LeaseLostError.
     """
-    with transaction.atomic():
-        lock_job(lease.job_id)
-        chunk = Chunk.objects.filter(
-            pk=lease.chunk_id, state=ChunkState.LEASED, **lease.fence
-        ).first()
-        if chunk is None:
-            raise LeaseLostError
-        _return_chunk(chunk, fault=True, error=error, hopeless=hopeless)
+    _give_up(lease, fault, detail)
 
 
 def release(lease: Lease) -> None:
     """Give the chunk back unharmed, because the worker stops. Raises LeaseLostError."""
+    _give_up(lease, None, "")
+
+
+def _give_up(lease: Lease, fault: Fault | None, detail: str) -> None:
     with transaction.atomic():
         lock_job(lease.job_id)
         chunk = Chunk.objects.filter(
@@ -319,7 +317,7 @@ def release(lease: Lease) -> None:
         ).first()
         if chunk is None:
             raise LeaseLostError
-        _return_chunk(chunk, fault=False, error="")
+        _return_chunk(chunk, fault, detail)
 
 
 def lack_model(lease: Lease) -> None:
@@ -333,9 +331,12 @@ def lack_model(lease: Lease) -> None:
 
 
 def take_back(
-    chunks: Iterable[Chunk], *, fault: bool, error: str = "", late_at: datetime | None = None
+    chunks: Iterable[Chunk],
+    fault: Fault | None = None,
+    detail: str = "",
+    late_at: datetime | None = None,
 ) -> int:
-    """End these leases from outside; returns how many.
+    """End these leases from outside; returns how many. Without a fault they go back unharmed.
 
     late_at: only those whose deadline lies before it, even if one is renewed at this moment.
     """
@@ -343,24 +344,19 @@ def take_back(
     for chunk in chunks:
         with transaction.atomic():
             if lock_job(chunk.job_id):
-                taken += _return_chunk(chunk, fault=fault, error=error, late_at=late_at)
+                taken += _return_chunk(chunk, fault, detail, late_at)
     return taken
 
 
 def _return_chunk(
-    chunk: Chunk,
-    *,
-    fault: bool,
-    error: str,
-    hopeless: bool = False,
-    late_at: datetime | None = None,
+    chunk: Chunk, fault: Fault | None, detail: str, late_at: datetime | None = None
 ) -> bool:
     """leased -> pending, or failed after too many faults. The job is locked."""
     fence: dict[str, object] = {"attempt": chunk.attempt, "worker_id": chunk.worker_id}
     if late_at is not None:
         fence["deadline__lt"] = late_at
-    faults = chunk.faults + fault
-    failed = hopeless or faults >= site.MAX_FAULTS
+    faults = chunk.faults + (fault is not None)
+    failed = fault is not None and faults >= site.MAX_FAULTS
     now = timezone.now()
     moved = move(
         Chunk,
@@ -372,13 +368,13 @@ def _return_chunk(
         faults=faults,
         deadline=None,
         finished_at=now if failed else None,
-        error=error or chunk.error,
+        error=f"{fault}: {detail}" if fault else chunk.error,
     )
     if not moved:
         return False
     job = Job.objects.get(pk=chunk.job_id)
-    if failed:
-        _fail_images(job, chunk, error)
+    if fault is not None and failed:
+        _fail_images(job, chunk, fault, detail)
     else:
         if chunk.image_id is not None:
             Image.objects.filter(pk=chunk.image_id).update(worker=None)  # anybody may go on
@@ -387,7 +383,7 @@ def _return_chunk(
     return True
 
 
-def _fail_images(job: Job, chunk: Chunk, error: str) -> None:
+def _fail_images(job: Job, chunk: Chunk, fault: Fault, detail: str) -> None:
     """Without its chunk an image cannot end well; without the encoding none of the job can."""
     now = timezone.now()
     doomed = Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED)
@@ -397,10 +393,10 @@ def _fail_images(job: Job, chunk: Chunk, error: str) -> None:
         move(Image, image.pk, image.state, ImageState.FAILED, finished_at=now)
         files.delete_on_commit(files.working_files(image))
         image.checkpoints.all().delete()
-    Job.objects.filter(pk=job.pk).update(
-        error_code=f"{chunk.kind}-failed",
-        error_detail=error or "The worker stopped while it computed this, three times.",
+    said = (
+        f"{chunk.kind}, step {chunk.start}: {detail}" if chunk.stop else f"{chunk.kind}: {detail}"
     )
+    Job.objects.filter(pk=job.pk).update(error_code=fault, error_detail=said)
     _end_job_after_its_images(job)
 
 

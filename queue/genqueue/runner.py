@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors_numpy
 
 from diffusion.backends import Backend, open_backend
-from diffusion.model_folder import ModelFolder, find_models
+from diffusion.model_folder import ModelFolder, ModelFolderError, find_models
 from diffusion.noise import initial_noise
 from diffusion.pictures import png_bytes
 from diffusion.preview import Previews
 from diffusion.settings import Settings
 from diffusion.tensors import from_bytes, to_bytes
 from genqueue import files, protocol
+from genqueue.faults import fault_of
 from genqueue.models import ChunkKind
 from genqueue.protocol import Lease, LeaseLostError
 
@@ -88,8 +89,8 @@ class Runner:
             _unless_lost(lambda: protocol.lack_model(lease))
         except Exception as error:
             log.exception("chunk %d failed", lease.chunk_id)
-            reason = f"{type(error).__name__}: {error}"
-            _unless_lost(lambda: protocol.fail(lease, reason))
+            fault, detail = fault_of(error), f"{type(error).__name__}: {error}"
+            _unless_lost(lambda: protocol.fail(lease, fault, detail))
 
     def _compute(self, lease: Lease) -> tuple[bytes, float]:
         folder, backend = self._model(lease.settings.model)
@@ -108,7 +109,10 @@ class Runner:
             if folder is None:
                 raise ModelLackingError
             self._open = None  # free the memory of the old one first
-            self._open = (name, folder, open_backend(site.BACKEND, folder))
+            try:
+                self._open = (name, folder, open_backend(site.BACKEND, folder))
+            except OSError as error:
+                raise ModelFolderError(f"{name}: {error}") from error
         return self._open[1], self._open[2]
 
     def _encode(self, lease: Lease, backend: Backend) -> bytes:

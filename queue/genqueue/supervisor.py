@@ -92,7 +92,7 @@ class Supervisor(threading.Thread):
     def _tidy_up(self) -> None:
         close_old_connections()
         try:
-            worker.worker_is_gone(self.worker_id, fault=not self._stopped.is_set())
+            worker.worker_is_gone(self.worker_id, crashed=not self._stopped.is_set())
         except Exception:
             log.exception("the leases of the ended worker run out by themselves")
 

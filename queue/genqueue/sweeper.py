@@ -15,6 +15,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from genqueue import fairness, protocol, retention, roster
+from genqueue.faults import Fault
 from genqueue.models import Chunk, Worker
 from genqueue.transitions import ChunkState, WorkerState
 
@@ -32,7 +33,7 @@ def sweep() -> Swept:
     now = timezone.now()
     late = Chunk.objects.filter(state=ChunkState.LEASED, deadline__lt=now)
     leases = protocol.take_back(
-        late, fault=True, error="The worker was not heard of any more.", late_at=now
+        late, Fault.WORKER_LOST, "The worker was not heard of any more.", late_at=now
     )
     unheard_since = now - timedelta(seconds=settings.LEASE_SECONDS)
     silent = Worker.objects.exclude(state=WorkerState.GONE).filter(last_seen_at__lt=unheard_since)

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from genqueue import events, fairness, protocol, roster, sweeper
+from genqueue.faults import Fault
 from genqueue.models import Chunk, Worker
 from genqueue.protocol import Lease, LeaseLostError
 from genqueue.transitions import ChunkState, WorkerState
@@ -69,7 +70,7 @@ class CeleryWorker:
         else:
             Worker.objects.filter(pk=self.id).update(**here)
             events.announce_workers()
-        give_back(self.id, "The worker was restarted.")
+        give_back(self.id, Fault.WORKER_LOST, "The worker was restarted.")
         for thread in self._threads:
             thread.start()
 
@@ -133,7 +134,7 @@ class CeleryWorker:
         self.stopping.set()
         for thread in self._threads:
             thread.stop()
-        worker_is_gone(self.id, fault=False)
+        worker_is_gone(self.id, crashed=False)
 
     def _end_when_orphaned(self) -> None:
         if os.getppid() != int(os.environ[SUPERVISOR_PID]):
@@ -180,15 +181,15 @@ def models_here() -> list[str]:
     return sorted(find_models(*settings.MODEL_ROOTS))
 
 
-def give_back(worker_id: UUID, error: str, *, fault: bool = True) -> int:
+def give_back(worker_id: UUID, fault: Fault | None, detail: str) -> int:
     """Take back every lease this worker holds; returns how many."""
     leased = Chunk.objects.filter(worker_id=worker_id, state=ChunkState.LEASED)
-    return protocol.take_back(leased, fault=fault, error=error)
+    return protocol.take_back(leased, fault, detail)
 
 
-def worker_is_gone(worker_id: UUID, *, fault: bool = True) -> None:
+def worker_is_gone(worker_id: UUID, *, crashed: bool) -> None:
     """Whoever knows that the process has ended says so: nobody waits for its lease to run out."""
     row = Worker.objects.filter(pk=worker_id).first()
     if row is not None and row.state != WorkerState.GONE:
         roster.set_state(row.pk, row.state, WorkerState.GONE)
-    give_back(worker_id, "The worker's process ended.", fault=fault)
+    give_back(worker_id, Fault.WORKER_LOST if crashed else None, "The worker's process ended.")

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from genqueue import actions, files, protocol, sweeper
+from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Speed, Tally, Worker
 from genqueue.protocol import LeaseLostError
 from genqueue.representation import job_as_json
@@ -118,7 +119,7 @@ class TestALateAnswer:
             lambda: protocol.renew(lease),
             lambda: protocol.checkpoint(lease, lease.start + 1, b"late", b"late"),
             lambda: protocol.complete(lease, b"late", 1.0),
-            lambda: protocol.fail(lease, "late"),
+            lambda: protocol.fail(lease, Fault.WORKER_LOST),
             lambda: protocol.release(lease),
         ]
 
@@ -223,7 +224,7 @@ class TestACheckpoint:
 
 class TestFaults:
     def test_send_the_chunk_round_again_with_the_next_attempt(self, job, worker, other):
-        protocol.fail(worker.claim(), "out of memory")
+        protocol.fail(worker.claim(), Fault.OUT_OF_MEMORY)
         lease = other.claim()
         assert lease.attempt == 1
         assert chunk_of(lease).faults == 1
@@ -231,17 +232,29 @@ class TestFaults:
     def test_three_of_them_fail_the_image_and_the_job(self, job, worker):
         worker.do_next()
         for _ in range(3):
-            protocol.fail(worker.claim(), "out of memory")
+            protocol.fail(worker.claim(), Fault.OUT_OF_MEMORY)
         job.refresh_from_db()
-        assert (job.state, job.error_code) == ("failed", "denoise-failed")
-        assert job.error_detail == "out of memory"
+        assert (job.state, job.error_code) == ("failed", "out-of-memory")
         assert worker.claim() is None
+
+    def test_are_told_to_people_in_a_sentence_and_to_the_admin_in_detail(self, job, worker):
+        secret = "FileNotFoundError: /srv/p2pweb/models/tiny"
+        for _ in range(3):
+            lease = worker.claim()
+            protocol.fail(lease, Fault.FILE_LOST, secret)
+        job.refresh_from_db()
+        assert job_as_json(job)["error"] == {
+            "code": "file-lost",
+            "detail": "A file to go on from was lost. Asking again starts anew.",
+        }
+        assert secret in job.error_detail
+        assert secret in chunk_of(lease).error
 
     def test_of_one_image_leave_the_others_alone(self, alice, worker):
         job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(num_images=2))
         worker.do_next()
         for _ in range(3):
-            protocol.fail(worker.claim(), "out of memory")
+            protocol.fail(worker.claim(), Fault.OUT_OF_MEMORY)
         worker.do_all()
         assert [image.state for image in job.images.all()] == ["failed", "done"]
         job.refresh_from_db()
@@ -249,7 +262,8 @@ class TestFaults:
 
     def test_in_encoding_fail_all_images(self, alice, worker):
         job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(num_images=2))
-        protocol.fail(worker.claim(), "There is no such model.", hopeless=True)
+        for _ in range(3):
+            protocol.fail(worker.claim(), Fault.MODEL_UNREADABLE)
         assert [image.state for image in job.images.all()] == ["failed", "failed"]
 
     def test_a_stopping_worker_is_none(self, job, worker):
@@ -268,8 +282,8 @@ class TestTheSweeper:
         expire(lease)
         late = list(Chunk.objects.filter(pk=lease.chunk_id))
         now = timezone.now()
-        assert protocol.take_back(late, fault=True, late_at=now) == 1
-        assert protocol.take_back(late, fault=True, late_at=now) == 0
+        assert protocol.take_back(late, Fault.WORKER_LOST, late_at=now) == 1
+        assert protocol.take_back(late, Fault.WORKER_LOST, late_at=now) == 0
         assert chunk_of(lease).attempt == 1
 
     def test_does_not_take_a_lease_that_was_renewed_meanwhile(self, job, worker):
@@ -278,7 +292,7 @@ class TestTheSweeper:
         late = list(Chunk.objects.filter(pk=lease.chunk_id))
         now = timezone.now()
         protocol.renew(lease)
-        assert protocol.take_back(late, fault=True, late_at=now) == 0
+        assert protocol.take_back(late, Fault.WORKER_LOST, late_at=now) == 0
 
     def test_marks_silent_workers_as_gone(self, worker):
         long_ago = timezone.now() - timedelta(seconds=31)
@@ -291,7 +305,7 @@ def test_a_worker_that_starts_again_gets_its_lease_back_at_once(job, worker, mon
     from genqueue import worker as worker_module
 
     lease = worker.claim()
-    assert worker_module.give_back(worker.id, "restarted") == 1
+    assert worker_module.give_back(worker.id, Fault.WORKER_LOST, "restarted") == 1
     assert worker.claim().chunk_id == lease.chunk_id
 
 

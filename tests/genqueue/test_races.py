@@ -82,7 +82,7 @@ def test_several_workers_finish_everything_while_leases_are_taken_back(alice, bo
         while not finished.is_set():
             sweeper.sweep()
             leased = Chunk.objects.filter(state="leased")
-            protocol.take_back(list(leased[:1]), fault=False)
+            protocol.take_back(list(leased[:1]))
             finished.wait(0.02)
 
     def all_work():

@@ -7,6 +7,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from genqueue import actions, files, presence, protocol, retention, speeds, sweeper
+from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Room, Speed, Worker
 from tests.genqueue.conftest import new_worker, settings_of
 
@@ -27,7 +28,8 @@ def made(worker, person, **changes) -> Job:
 
 def failed(worker, person, **changes) -> Job:
     job = submit(person, **changes)
-    protocol.fail(worker.claim(), "It did not work out.", hopeless=True)
+    for _ in range(3):
+        protocol.fail(worker.claim(), Fault.COMPUTATION_FAILED)
     return job
 
 

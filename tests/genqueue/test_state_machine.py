@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from genqueue import actions, protocol, sweeper, transitions
+from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Room
 from genqueue.protocol import LeaseLostError
 from tests.genqueue.conftest import new_worker, settings_of
@@ -112,7 +113,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def fail(self, lease):
-        self.report(lease, lambda: protocol.fail(lease, "failed"))
+        self.report(lease, lambda: protocol.fail(lease, Fault.COMPUTATION_FAILED))
 
     @rule(lease=leases)
     def stop(self, lease):

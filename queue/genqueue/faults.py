@@ -1,0 +1,50 @@
+"""Why something could not be computed: a code for programs and a sentence for people.
+
+What exactly happened, in the words of exceptions that may hold paths of the server, is for the log
+and the admin (`Chunk.error`, `Job.error_detail`) and never leaves them.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from diffusion.model_folder import ModelFolderError
+
+
+class Fault(StrEnum):
+    OUT_OF_MEMORY = "out-of-memory"
+    MODEL_UNREADABLE = "model-unreadable"
+    FILE_LOST = "file-lost"
+    WORKER_LOST = "worker-lost"
+    COMPUTATION_FAILED = "computation-failed"
+
+
+SENTENCES: Mapping[str, str] = {
+    Fault.OUT_OF_MEMORY: "This needs more memory than the worker has. A smaller picture may work.",
+    Fault.MODEL_UNREADABLE: (
+        "The worker could not read the model. Whoever runs this server finds the reason in its log."
+    ),
+    Fault.FILE_LOST: "A file to go on from was lost. Asking again starts anew.",
+    Fault.WORKER_LOST: "Workers stopped again and again while they computed this.",
+    Fault.COMPUTATION_FAILED: (
+        "The worker could not compute this. Whoever runs this server finds the reason in its log."
+    ),
+}
+
+# As CUDA, MPS and the CPU say it; of torch's exceptions only CUDA's has a type of its own.
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def fault_of(error: Exception) -> Fault:
+    """What kind of fault an exception of the backend or the storage is."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
+        return Fault.OUT_OF_MEMORY
+    if isinstance(error, ModelFolderError):
+        return Fault.MODEL_UNREADABLE
+    if isinstance(error, FileNotFoundError):
+        return Fault.FILE_LOST
+    return Fault.COMPUTATION_FAILED
+
+
+def sentence(code: str) -> str:
+    """For people, of a code that is stored; one of an older version is any failure."""
+    return SENTENCES.get(code, SENTENCES[Fault.COMPUTATION_FAILED])

@@ -1,0 +1,109 @@
+"""What went wrong, told by code and sentence; real backends and real models say it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from diffusion.random_model import write_random_model
+from genqueue import actions, files, protocol
+from genqueue.faults import SENTENCES, Fault, fault_of, sentence
+from genqueue.models import Chunk
+from genqueue.representation import job_as_json
+from genqueue.runner import Runner
+from tests.genqueue.conftest import chunk_of, settings_of
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_random_model(folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def models(settings, written, tmp_path) -> Path:
+    """A copy that may be damaged."""
+    shutil.copytree(written, tmp_path / "models")
+    settings.MODEL_ROOTS = [tmp_path / "models"]
+    return tmp_path / "models"
+
+
+def run_once(worker):
+    lease = worker.claim()
+    Runner(stopping=lambda: False).run(lease)
+    return chunk_of(lease)
+
+
+@pytest.mark.django_db
+class TestAJob:
+    @pytest.fixture
+    def job(self, alice):
+        return actions.submit_job("kitchen", alice.client_id, settings_of())[0]
+
+    def test_whose_model_cannot_be_read_says_so_and_no_path(self, job, worker, models):
+        weights = next((models / "tiny" / "transformer").glob("*.safetensors"))
+        weights.write_bytes(b"cut off")
+        for _ in range(3):
+            chunk = run_once(worker)
+        job.refresh_from_db()
+        assert job_as_json(job)["error"] == {
+            "code": "model-unreadable", "detail": SENTENCES[Fault.MODEL_UNREADABLE],
+        }  # fmt: skip
+        assert "transformer" in chunk.error
+        assert chunk.error in f"model-unreadable: {job.error_detail.removeprefix('encode: ')}"
+
+    def test_whose_checkpoint_was_lost_says_so_and_no_path(self, job, worker, models):
+        for _ in range(2):
+            run_once(worker)
+        latent = job.images.get().checkpoints.get().latent
+        files.delete([latent])
+        for _ in range(3):
+            chunk = run_once(worker)
+        job.refresh_from_db()
+        assert job_as_json(job)["error"]["code"] == "file-lost"
+        assert latent in chunk.error
+        assert latent not in str(job_as_json(job))
+
+    def test_of_an_older_version_is_told_as_any_failure(self, job):
+        job.state, job.error_code, job.error_detail = "failed", "encode-failed", "/srv/secret"
+        error = job_as_json(job)["error"]
+        assert error == {"code": "encode-failed", "detail": SENTENCES[Fault.COMPUTATION_FAILED]}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_memory_is_told_apart_from_other_failures(error):
+    assert fault_of(error) == Fault.OUT_OF_MEMORY
+    assert fault_of(RuntimeError("shapes differ")) == Fault.COMPUTATION_FAILED
+
+
+def test_a_real_allocation_that_fails_is_a_lack_of_memory():
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert fault_of(caught.value) == Fault.OUT_OF_MEMORY
+
+
+def test_every_fault_has_a_sentence():
+    for fault in Fault:
+        assert sentence(fault) == SENTENCES[fault]
+        assert sentence(fault).endswith(".")
+
+
+@pytest.mark.django_db
+def test_lost_workers_are_named_in_the_job(alice, worker):
+    job, _token = actions.submit_job("kitchen", alice.client_id, settings_of())
+    for _ in range(3):
+        worker.claim()
+        protocol.take_back(Chunk.objects.all(), Fault.WORKER_LOST, "late")
+    job.refresh_from_db()
+    assert job_as_json(job)["error"]["code"] == "worker-lost"
