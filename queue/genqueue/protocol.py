@@ -3,6 +3,7 @@
 - A lease is (chunk, attempt, worker) with a deadline. Every later call names it, and changes
   nothing but raises `LeaseLostError` when the chunk has moved on: cancelled, taken back, done.
 - `take_back` ends leases from outside: of late workers (sweeper), of dead ones (supervisor).
+  `free_images` ends what is no lease yet: a worker's claim to the next chunk of its image.
 - Completing a chunk makes the next one of its image in the same transaction.
 
 Files are written before the transaction that names them (previews inside it); whoever is refused
@@ -346,6 +347,19 @@ def take_back(
             if lock_job(chunk.job_id):
                 taken += _return_chunk(chunk, fault, detail, late_at)
     return taken
+
+
+def free_images(worker_id: UUID) -> None:
+    """Let anybody go on with the images whose next chunk waits for this worker."""
+    kept = Chunk.objects.filter(state=ChunkState.PENDING, image__worker_id=worker_id)
+    for chunk in kept.select_related("job"):
+        with transaction.atomic():
+            if not lock_job(chunk.job_id):
+                continue
+            still_kept = kept.filter(pk=chunk.pk).values("image_id")
+            if Image.objects.filter(pk__in=still_kept).update(worker=None):
+                events.announce(chunk.job.room_id)
+                fairness.wake_workers()
 
 
 def _return_chunk(

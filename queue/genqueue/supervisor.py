@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from genqueue import worker
+from genqueue import departure, worker
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Supervisor(threading.Thread):
     def _tidy_up(self) -> None:
         close_old_connections()
         try:
-            worker.worker_is_gone(self.worker_id, crashed=not self._stopped.is_set())
+            departure.worker_is_gone(self.worker_id, crashed=not self._stopped.is_set())
         except Exception:
             log.exception("the leases of the ended worker run out by themselves")
 

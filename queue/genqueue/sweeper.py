@@ -37,15 +37,12 @@ def sweep() -> Swept:
     )
     unheard_since = now - timedelta(seconds=settings.LEASE_SECONDS)
     silent = Worker.objects.exclude(state=WorkerState.GONE).filter(last_seen_at__lt=unheard_since)
-    workers = sum(
-        roster.set_state(
-            worker.pk,
-            worker.state,
-            WorkerState.GONE,
-            fence={"last_seen_at__lt": unheard_since},
-        )
-        for worker in silent
-    )
+    fence = {"last_seen_at__lt": unheard_since}
+    workers = 0
+    for worker in silent:
+        if roster.set_state(worker.pk, worker.state, WorkerState.GONE, fence=fence):
+            protocol.free_images(worker.pk)
+            workers += 1
     fairness.forget_old_turns()
     # A broker that restarted has forgotten its messages: those for nothing cost nothing.
     pending_since = now - timedelta(seconds=settings.SWEEP_SECONDS)

@@ -18,11 +18,11 @@ from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 from django.conf import settings
 from django.utils import timezone
 
-from genqueue import events, fairness, protocol, roster, sweeper
+from genqueue import departure, events, fairness, protocol, roster, sweeper
 from genqueue.faults import Fault
-from genqueue.models import Chunk, Worker
+from genqueue.models import Worker
 from genqueue.protocol import Lease, LeaseLostError
-from genqueue.transitions import ChunkState, WorkerState
+from genqueue.transitions import WorkerState
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class CeleryWorker:
         else:
             Worker.objects.filter(pk=self.id).update(**here)
             events.announce_workers()
-        give_back(self.id, Fault.WORKER_LOST, "The worker was restarted.")
+        departure.give_back(self.id, Fault.WORKER_LOST, "The worker was restarted.")
         for thread in self._threads:
             thread.start()
 
@@ -115,7 +115,7 @@ class CeleryWorker:
         rows.update(last_seen_at=timezone.now(), model_names=models_here())
         # This machine slept and woke, or was too busy to be heard of.
         now = WorkerState.READY if self.loaded else WorkerState.LOADING
-        if roster.set_state(self.id, WorkerState.GONE, now):
+        if not self.stopping.is_set() and roster.set_state(self.id, WorkerState.GONE, now):
             fairness.wake_workers()
         lease = self._lease
         if lease is not None:
@@ -128,13 +128,21 @@ class CeleryWorker:
         """The chunk at hand ends at its next step. Importing torch cannot be asked to end."""
         self.stopping.set()
         if not self.loaded:
+            # In a thread, because the signal may have come in the middle of a query.
+            threading.Thread(target=self._leave_at_once, name="leaving").start()
+
+    def _leave_at_once(self) -> None:
+        try:
+            departure.worker_is_gone(self.id, crashed=False)
+        finally:
             os._exit(0)
 
     def stop(self) -> None:
+        """The chunk at hand has ended; the next one of its image need not wait for us."""
         self.stopping.set()
         for thread in self._threads:
             thread.stop()
-        worker_is_gone(self.id, crashed=False)
+        departure.worker_is_gone(self.id, crashed=False)
 
     def _end_when_orphaned(self) -> None:
         if os.getppid() != int(os.environ[SUPERVISOR_PID]):
@@ -179,17 +187,3 @@ def models_here() -> list[str]:
     from diffusion.model_folder import find_models
 
     return sorted(find_models(*settings.MODEL_ROOTS))
-
-
-def give_back(worker_id: UUID, fault: Fault | None, detail: str) -> int:
-    """Take back every lease this worker holds; returns how many."""
-    leased = Chunk.objects.filter(worker_id=worker_id, state=ChunkState.LEASED)
-    return protocol.take_back(leased, fault, detail)
-
-
-def worker_is_gone(worker_id: UUID, *, crashed: bool) -> None:
-    """Whoever knows that the process has ended says so: nobody waits for its lease to run out."""
-    row = Worker.objects.filter(pk=worker_id).first()
-    if row is not None and row.state != WorkerState.GONE:
-        roster.set_state(row.pk, row.state, WorkerState.GONE)
-    give_back(worker_id, Fault.WORKER_LOST if crashed else None, "The worker's process ended.")

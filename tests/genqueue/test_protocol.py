@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from genqueue import actions, files, protocol, sweeper
+from genqueue import actions, departure, files, protocol, sweeper
 from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Speed, Tally, Worker
 from genqueue.protocol import LeaseLostError
@@ -301,11 +301,48 @@ class TestTheSweeper:
         assert worker.row().state == "gone"
 
 
-def test_a_worker_that_starts_again_gets_its_lease_back_at_once(job, worker, monkeypatch):
-    from genqueue import worker as worker_module
+def gone(worker) -> None:
+    departure.worker_is_gone(worker.id, crashed=False)
 
+
+def silent(worker) -> None:
+    Worker.objects.filter(pk=worker.id).update(last_seen_at=timezone.now() - timedelta(seconds=31))
+    sweeper.sweep()
+
+
+def restarted(worker) -> None:
+    departure.give_back(worker.id, Fault.WORKER_LOST, "The worker was restarted.")
+
+
+@pytest.mark.parametrize("leave", [gone, silent, restarted])
+class TestAWorkerThatLeaves:
+    def test_between_two_chunks_leaves_its_image_to_others_at_once(self, job, worker, other, leave):
+        worker.do_next()
+        lease = worker.do_next()
+        assert other.claim() is None, "its worker goes on with it"
+        leave(worker)
+        resumed = other.claim()
+        assert (resumed.image_id, resumed.start) == (lease.image_id, lease.stop)
+        assert files.read(resumed.latent) == f"denoise of {worker.id}".encode()
+        assert chunk_of(resumed).faults == 0
+
+    def test_after_encoding_leaves_the_first_image_to_others_at_once(
+        self, job, worker, other, leave
+    ):
+        worker.do_next()
+        assert other.claim() is None
+        leave(worker)
+        assert other.claim().index == 0
+
+    def test_leaves_finished_pictures_with_its_name(self, job, worker, leave):
+        worker.do_all()
+        leave(worker)
+        assert job.images.get().worker_id == worker.id
+
+
+def test_a_worker_that_starts_again_gets_its_lease_back_at_once(job, worker):
     lease = worker.claim()
-    assert worker_module.give_back(worker.id, Fault.WORKER_LOST, "restarted") == 1
+    assert departure.give_back(worker.id, Fault.WORKER_LOST, "The worker was restarted.") == 1
     assert worker.claim().chunk_id == lease.chunk_id
 
 

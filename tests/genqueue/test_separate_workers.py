@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from channels_redis.core import RedisChannelLayer
@@ -114,12 +115,38 @@ async def test_changes_are_hinted_at_through_redis(deployment):
     await layer.close_pools()
 
 
-def test_a_killed_workers_image_is_finished_by_the_other(deployment):
-    site = deployment.site
-    job = site.submit(width=256, height=256, steps=60)
+def begun(site, **wanted):
+    """A job whose image is being made, and the name of the worker that makes it."""
+    job = site.submit(width=256, height=256, **wanted)
     path = f"/api/jobs/{job['id']}"
     until(lambda: site.get(path)["images"][0]["step"] >= 3, 60, "step 3")
-    name = site.get(path)["images"][0]["worker"]["name"]
+    return job, site.get(path)["images"][0]["worker"]["name"]
+
+
+def test_a_stopped_workers_image_goes_on_at_once(deployment):
+    site = deployment.site
+    job, name = begun(site, steps=100)
+    path = f"/api/jobs/{job['id']}"
+    stopped = deployment.workers[int(name[1])]
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(20) == 0
+    began = time.monotonic()
+    until(
+        lambda: (worker := site.get(path)["images"][0]["worker"]) and worker["name"] != name,
+        20,
+        "the other worker's turn",
+    )
+    # A lost wake-up is found by the sweep, after 5 s; a lease would have run out after 30 s.
+    assert time.monotonic() - began < 4
+    assert site.get(path)["images"][0]["step"] > 0, "it went on from its checkpoint"
+    site.call("DELETE", path, token=job["token"])
+    deployment.start_worker(int(name[1]))
+    deployment.ready(2)
+
+
+def test_a_killed_workers_image_is_finished_by_the_other(deployment):
+    site = deployment.site
+    job, name = begun(site, steps=60)
     victim = deployment.workers[int(name[1])]
     victim.send_signal(signal.SIGKILL)
     victim.wait(10)
