@@ -98,12 +98,16 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [REDIS_URL], "capacity": 2000, "expiry": 30},
+            "BACKEND": "p2pweb.hint_layer.HintLayer",
+            "CONFIG": {"url": REDIS_URL, "capacity": 2000, "expiry": 30},
         }
     }
     CELERY_BROKER_URL = REDIS_URL
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = {"visibility_timeout": 3600}
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = {
+        "visibility_timeout": 3600,
+        "socket_timeout": 1.0,  # seconds; a request waits for no Redis that hangs
+        "socket_connect_timeout": 1.0,
+    }
 else:
     CHANNEL_LAYERS = {
         "default": {
@@ -128,7 +132,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = not EMBEDDED
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_max": 0.2}
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker outlives any outage
+# Once more, for a connection that had broken unnoticed; the sweeper sends again what is lost.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 # Files ------------------------------------------------------------------------------------------
 MEDIA_ROOT = DATA_DIR / "media"  # served by views that check, never by a URL prefix

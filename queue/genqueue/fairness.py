@@ -18,6 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from genqueue import speeds
+from genqueue.breaker import Breaker
 from genqueue.models import Chunk, ChunkKind, Job, Room, Turn, Worker
 from genqueue.transitions import ChunkState, ImageState, WorkerState
 
@@ -26,6 +27,8 @@ from genqueue.transitions import ChunkState, ImageState, WorkerState
 RESERVED = timedelta(seconds=2)
 CLEARLY_FASTER = 1.3
 TURNS_KEPT = timedelta(days=1)
+
+_broker = Breaker("The broker")
 
 
 def open_to(worker: Worker) -> QuerySet[Chunk]:
@@ -157,7 +160,14 @@ def _send_wake_ups(besides: UUID | None) -> None:
 
 
 def wake(worker_id: UUID) -> None:
-    """Tell this worker that there is work."""
+    """Tell this worker that there is work; a broker that hangs is not waited for each time."""
     from genqueue.tasks import work
 
-    work.apply_async(queue=queue_of(worker_id))
+    if _broker.paused:
+        return
+    try:
+        work.apply_async(queue=queue_of(worker_id))
+    except Exception as error:  # each broker has its own
+        _broker.failed(error)
+    else:
+        _broker.worked()

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,18 @@ def redis_server(folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@contextlib.contextmanager
+def hanging(url: str) -> Iterator[None]:
+    """Meanwhile Redis takes connections and commands, and answers none."""
+    with contextlib.closing(redis.Redis.from_url(url)) as client:
+        pid = client.info()["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def postgres_program(name: str) -> str | None:

@@ -17,7 +17,7 @@ from diffusion.pipeline import generate
 from diffusion.random_model import write_random_model
 from tests.genqueue.conftest import settings_of
 from tests.genqueue.processes import READY_SECONDS, ROOT, Site, alive, until
-from tests.genqueue.servers import has_postgres, postgres_server, redis_server
+from tests.genqueue.servers import hanging, has_postgres, postgres_server, redis_server
 
 pytestmark = pytest.mark.redis
 
@@ -117,10 +117,26 @@ async def test_changes_are_hinted_at_through_redis(deployment):
 
 def begun(site, **wanted):
     """A job whose image is being made, and the name of the worker that makes it."""
-    job = site.submit(width=256, height=256, **wanted)
+    job = site.submit(width=384, height=384, **wanted)
     path = f"/api/jobs/{job['id']}"
     until(lambda: site.get(path)["images"][0]["step"] >= 3, 60, "step 3")
     return job, site.get(path)["images"][0]["worker"]["name"]
+
+
+def test_a_redis_that_hangs_holds_up_neither_requests_nor_steps(deployment):
+    site = deployment.site
+    job, _name = begun(site, steps=100)
+    path = f"/api/jobs/{job['id']}"
+    with hanging(deployment.redis_url):
+        reached = site.get(path)["images"][0]["step"]
+        began = time.monotonic()
+        asked = [site.submit() for _ in range(3)]
+        # Without limits no answer would ever come; the first waits for Redis, the others do not.
+        assert time.monotonic() - began < 10
+        until(lambda: site.get(path)["images"][0]["step"] > reached, 10, "another step")
+        assert site.get("/api/health")["broker"]["status"] == "down"
+    for accepted in (job, *asked):
+        assert site.finished(accepted, 60)["state"] == "done"
 
 
 def test_a_stopped_workers_image_goes_on_at_once(deployment):
