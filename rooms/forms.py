@@ -6,6 +6,7 @@ numbers, and a refusal finds its field.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from genqueue import choices
@@ -41,13 +42,26 @@ class GenerateForm:
         return next(named, self.models[0] if self.models else None)
 
     @property
-    def sizes(self) -> list[tuple[str, str]]:
-        """(value, text) of the sizes worth offering, and of the one that was asked for."""
-        sizes = _sizes(self.model) if self.model else []
+    def sizes(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Shapes by name, each with (value, text) of the sizes worth offering, small ones first;
+        the one that was asked for is among them."""
+        sizes = _sizes(self.model) if self.model else set()
         asked = _size(self.values["size"])
-        if asked and asked not in sizes:
-            sizes.append(asked)
-        return [(f"{width}x{height}", f"{width} × {height}") for width, height in sizes]
+        if asked:
+            sizes.add(asked)
+        shapes = (
+            ("Square", [sides for sides in sizes if sides[0] == sides[1]]),
+            ("Landscape", [sides for sides in sizes if sides[0] > sides[1]]),
+            ("Portrait", [sides for sides in sizes if sides[0] < sides[1]]),
+        )
+        return [
+            (
+                name,
+                [(f"{w}x{h}", f"{w} × {h}") for w, h in sorted(shape, key=lambda s: s[0] * s[1])],
+            )
+            for name, shape in shapes
+            if shape
+        ]
 
     @property
     def examples(self) -> list[str]:
@@ -83,36 +97,35 @@ class GenerateForm:
         return choices.limits().max_images
 
     def refuse(self, problem: Problem) -> None:
-        """Say what was refused next to its field."""
+        """Say what was refused next to its field; the first word about a field stands."""
         name = FIELD_OF_PROBLEM.get(problem.field or "", problem.field or "form")
-        self.errors[name if name in (*TYPED, "picture_file") else "form"] = problem.detail
+        self.errors.setdefault(name if name in (*TYPED, "picture_file") else "form", problem.detail)
         self.status = int(problem.status)
 
     def settings(self) -> "Settings | None":
-        """Checked settings; None when something is wrong, which `errors` then says."""
-        steps = self._whole("steps")
-        seed = self._whole("seed")
-        num_images = self._whole("num_images")
-        guidance = self._decimal("guidance")
+        """Checked settings; None when something is wrong: `errors` then says all of it."""
         size = self._sides()
+        asked = choices.Asked(
+            prompt=self.values["prompt"],
+            negative_prompt=self.values["negative_prompt"],
+            model=self.values["model"] or None,
+            width=size[0] if size else None,
+            height=size[1] if size else None,
+            steps=self._whole("steps"),
+            guidance=self._decimal("guidance"),
+            seed=self._whole("seed"),
+            num_images=self._whole("num_images"),
+        )
         if self.errors:
-            self.status = 422
-            return None
+            self.status = HTTPStatus.UNPROCESSABLE_ENTITY
         try:
-            return choices.checked_settings(
-                prompt=self.values["prompt"],
-                negative_prompt=self.values["negative_prompt"],
-                model=self.values["model"] or None,
-                width=size[0] if size else None,
-                height=size[1] if size else None,
-                steps=steps,
-                guidance=guidance,
-                seed=seed,
-                num_images=num_images,
-            )
+            settings, wrong = choices.judged_settings(**asked)
         except Problem as problem:
             self.refuse(problem)
             return None
+        for refused in wrong:
+            self.refuse(refused)
+        return None if self.errors else settings
 
     def _whole(self, name: str) -> int | None:
         text = self.values[name].strip()
@@ -189,21 +202,20 @@ def _size(text: str) -> tuple[int, int] | None:
     return None
 
 
-def _sizes(model: ModelJson) -> list[tuple[int, int]]:
-    """The default size, smaller and larger squares, and 3:2 both ways, as far as the model goes."""
-    width, height = model["default_width"], model["default_height"]
-    multiple = model["side_multiple"]
-    wanted = [
-        (width, height),
-        (width // 2, height // 2),
-        (width, height * 2 // 3),
-        (width * 2 // 3, height),
-        (width * 3 // 2, height * 3 // 2),
-    ]
-    sizes: list[tuple[int, int]] = []
-    for sides in wanted:
-        w, h = (side // multiple * multiple for side in sides)
-        allowed = all(model["min_side"] <= side <= model["max_side"] for side in (w, h))
-        if allowed and (w, h) not in sizes:
-            sizes.append((w, h))
-    return sizes
+def _sizes(model: ModelJson) -> set[tuple[int, int]]:
+    """The default, squares from the smallest to the largest, and 3:2 both ways at the default's
+    size, half as much more and the largest."""
+    default, multiple = model["default_width"], model["side_multiple"]
+    smallest, largest = model["min_side"], model["max_side"]
+    sizes = {(default, model["default_height"]), (smallest, smallest), (largest, largest)}
+    for quarters in (1, 2, 3, 4, 6, 8):
+        side = _nearest(default * quarters / 4, multiple)
+        sizes.add((side, side))
+    for long in (default, _nearest(default * 3 / 2, multiple), largest):
+        short = _nearest(long * 2 / 3, multiple)
+        sizes |= {(long, short), (short, long)}
+    return {sides for sides in sizes if smallest <= min(sides) and max(sides) <= largest}
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return round(side / multiple) * multiple

@@ -3,6 +3,7 @@
 Refusals carry a stable code, the field and a sentence for people. Imports no torch.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -58,38 +59,45 @@ def image_seed(seed: int, index: int) -> int:
 
 def check(settings: Settings, folder: ModelFolder, limits: Limits | None = None) -> None:
     """Raise SettingsError for the first setting that `folder` or `limits` cannot grant."""
+    for refusal in refusals(settings, folder, limits):
+        raise refusal
+
+
+def refusals(
+    settings: Settings, folder: ModelFolder, limits: Limits | None = None
+) -> Iterator[SettingsError]:
+    """Everything that `folder` or `limits` cannot grant, at most once for each field."""
     limits = limits or Limits()
     if settings.model != folder.name:
-        raise SettingsError("unknown-model", "model", f"There is no model {settings.model!r}.")
-    _check_prompts(settings, limits)
-    _check_sides(settings, folder, limits)
-    _check_range("steps", settings.steps, 1, limits.max_steps)
-    _check_range("guidance", settings.guidance, 1, limits.max_guidance)
-    _check_range("num_images", settings.num_images, 1, limits.max_images)
-    _check_range("seed", settings.seed, 0, SEED_LIMIT - 1)
-
-
-def _check_prompts(settings: Settings, limits: Limits) -> None:
+        yield SettingsError("unknown-model", "model", f"There is no model {settings.model!r}.")
     for field in ("prompt", "negative_prompt"):
-        text: str = getattr(settings, field)
-        words = field.replace("_", " ")
-        if len(text) > limits.prompt_characters:
-            raise SettingsError(
-                f"{words.replace(' ', '-')}-too-long",
-                field,
-                f"The {words} has {len(text)} characters; at most {limits.prompt_characters}"
-                " are allowed.",
-            )
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise SettingsError(
-                f"{words.replace(' ', '-')}-not-text",
-                field,
-                f"The {words} holds a character that is not text (NUL or half a surrogate pair).",
-            )
-    if not settings.prompt.strip():
-        raise SettingsError("prompt-empty", "prompt", "The prompt is empty.")
-    if not clean_prompt(settings.prompt):
-        raise SettingsError(
+        yield from _text_refusals(field, getattr(settings, field), limits)
+    yield from _side_refusals(settings, folder, limits)
+    yield from _range_refusals("steps", settings.steps, 1, limits.max_steps)
+    yield from _range_refusals("guidance", settings.guidance, 1, limits.max_guidance)
+    yield from _range_refusals("num_images", settings.num_images, 1, limits.max_images)
+    yield from _range_refusals("seed", settings.seed, 0, SEED_LIMIT - 1)
+
+
+def _text_refusals(field: str, text: str, limits: Limits) -> Iterator[SettingsError]:
+    words = field.replace("_", " ")
+    if len(text) > limits.prompt_characters:
+        yield SettingsError(
+            f"{words.replace(' ', '-')}-too-long",
+            field,
+            f"The {words} has {len(text)} characters; at most {limits.prompt_characters}"
+            " are allowed.",
+        )
+    elif "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        yield SettingsError(
+            f"{words.replace(' ', '-')}-not-text",
+            field,
+            f"The {words} holds a character that is not text (NUL or half a surrogate pair).",
+        )
+    elif field == "prompt" and not text.strip():
+        yield SettingsError("prompt-empty", "prompt", "The prompt is empty.")
+    elif field == "prompt" and not clean_prompt(text):
+        yield SettingsError(
             "prompt-cleaned-away",
             "prompt",
             "Nothing is left of the prompt after the cleaning that PRX was trained with: it deletes"
@@ -98,19 +106,21 @@ def _check_prompts(settings: Settings, limits: Limits) -> None:
         )
 
 
-def _check_sides(settings: Settings, folder: ModelFolder, limits: Limits) -> None:
+def _side_refusals(
+    settings: Settings, folder: ModelFolder, limits: Limits
+) -> Iterator[SettingsError]:
     largest = min(folder.max_side, limits.max_side // folder.side_multiple * folder.side_multiple)
     for field in ("width", "height"):
         side: int = getattr(settings, field)
         if side % folder.side_multiple:
-            raise SettingsError(
+            yield SettingsError(
                 "side-not-multiple",
                 field,
                 f"The {field} must be a multiple of {folder.side_multiple} pixels for this model;"
                 f" {side} is not.",
             )
-        if not folder.min_side <= side <= largest:
-            raise SettingsError(
+        elif not folder.min_side <= side <= largest:
+            yield SettingsError(
                 "side-out-of-range",
                 field,
                 f"The {field} must be between {folder.min_side} and {largest} pixels for this"
@@ -118,10 +128,10 @@ def _check_sides(settings: Settings, folder: ModelFolder, limits: Limits) -> Non
             )
 
 
-def _check_range(field: str, value: float, low: float, high: float) -> None:
+def _range_refusals(field: str, value: float, low: float, high: float) -> Iterator[SettingsError]:
     if not low <= value <= high:  # also refuses NaN
         words = "number of images" if field == "num_images" else field
-        raise SettingsError(
+        yield SettingsError(
             f"{field.replace('_', '-')}-out-of-range",
             field,
             f"The {words} must be between {low:g} and {high:.10g}; {value} is not.",

@@ -8,12 +8,14 @@ there are, and what stands in for a field that was left out.
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Required, TypedDict, Unpack
 
 from django.conf import settings as site
 
 from diffusion.model_folder import ModelFolder, find_models
-from diffusion.settings import Limits, Settings, SettingsError, check
+from diffusion.settings import Limits, Settings, SettingsError, refusals
 from genqueue.problems import Problem
 from genqueue.shapes import ModelJson, VocabularyJson
 
@@ -67,22 +69,38 @@ def default_model() -> str:
     return min(names)
 
 
-def checked_settings(
-    prompt: str,
-    negative_prompt: str | None = None,
-    model: str | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int | None = None,
-    num_images: int | None = None,
-) -> Settings:
-    """Complete and correct settings. None stands for the model's default, or a random seed.
+class Asked(TypedDict, total=False):
+    """What somebody asked for. None, or left out, is the model's default, or a random seed."""
 
-    Raises Problem 422 `unknown-model` or with the code of `diffusion.settings.check`;
+    prompt: Required[str]
+    negative_prompt: str | None
+    model: str | None
+    width: int | None
+    height: int | None
+    steps: int | None
+    guidance: float | None
+    seed: int | None
+    num_images: int | None
+
+
+def checked_settings(**asked: Unpack[Asked]) -> Settings:
+    """Complete and correct settings.
+
+    Raises Problem 422 `unknown-model` or with the first code of `diffusion.settings.refusals`;
     503 `no-model` when there is no model at all.
     """
+    settings, wrong = judged_settings(**asked)
+    for problem in wrong:
+        raise problem
+    return settings
+
+
+def judged_settings(**asked: Unpack[Asked]) -> tuple[Settings, list[Problem]]:
+    """Complete settings and all that is wrong with them, for a form that says everything at once.
+
+    Raises Problem 422 `unknown-model` and 503 `no-model`: then nothing else can be said.
+    """
+    model = asked.get("model")
     name = default_model() if model is None else model
     folder = models().get(name)
     if folder is None:
@@ -92,22 +110,19 @@ def checked_settings(
             "There is no such model here. There are: " + ", ".join(sorted(models())) + ".",
             field="model",
         )
-    asked = Settings(
-        prompt=prompt,
-        negative_prompt=negative_prompt or "",
+    defaults = Settings(
+        prompt="",
         model=name,
-        width=folder.default_width if width is None else width,
-        height=folder.default_height if height is None else height,
-        steps=folder.default_steps if steps is None else steps,
-        guidance=folder.default_guidance if guidance is None else float(guidance),
-        seed=secrets.randbits(32) if seed is None else seed,
-        num_images=1 if num_images is None else num_images,
+        width=folder.default_width,
+        height=folder.default_height,
+        steps=folder.default_steps,
+        guidance=folder.default_guidance,
+        seed=secrets.randbits(32),
     )
-    try:
-        check(asked, folder, limits())
-    except SettingsError as error:
-        raise problem_of_settings(error) from error
-    return asked
+    given = {key: value for key, value in asked.items() if value is not None}
+    settings = Settings(**{**defaults.as_dict(), **given, "model": name})
+    settings = replace(settings, guidance=float(settings.guidance))
+    return settings, [problem_of_settings(error) for error in refusals(settings, folder, limits())]
 
 
 def problem_of_settings(error: SettingsError) -> Problem:

@@ -16,7 +16,7 @@ from diffusion.model_folder import (
     find_models,
     read_model_folder,
 )
-from diffusion.settings import Limits, Settings, SettingsError, check
+from diffusion.settings import Limits, Settings, SettingsError, check, refusals
 
 GOOD = Settings(
     prompt="a snowman", model="tiny", width=128, height=192, steps=8, guidance=4.0, seed=7
@@ -86,6 +86,13 @@ def test_each_bad_setting_is_named_with_a_code_and_a_sentence(
         check(dataclasses.replace(GOOD, **change), folder)
     assert (refusal.value.code, refusal.value.field) == (code, field)
     assert str(refusal.value).endswith(".")
+
+
+def test_all_that_is_wrong_is_named_once_for_each_field(folder: ModelFolder) -> None:
+    wrong = dataclasses.replace(GOOD, prompt="", width=7, height=4096, steps=0, seed=-1)
+    fields = [refusal.field for refusal in refusals(wrong, folder)]
+    assert fields == ["prompt", "width", "height", "steps", "seed"]
+    assert list(refusals(GOOD, folder)) == []
 
 
 def test_the_refusal_of_a_chinese_prompt_says_what_cleaning_does(folder: ModelFolder) -> None:

@@ -1,8 +1,11 @@
 """POST /rooms/{room}/: asking for pictures, with htmx and without JavaScript."""
 
+import re
+
 import pytest
 
 from genqueue.models import Job, RemovedClient
+from tests.studio import MODEL_FILES, write_model
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -71,6 +74,54 @@ def test_a_refusal_is_said_next_to_its_field_and_nothing_typed_is_lost(
     assert page.count('class="error" role="alert"></p>') == 1
     assert "a rocket" in page or field == "prompt"
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}], ids=["htmx", "plain"])
+def test_everything_that_is_wrong_is_said_at_once_each_next_to_its_field(alice, headers):
+    wrong = {
+        "prompt": ("", "empty"), "negative_prompt": ("x" * 2001, "2001"),
+        "size": ("40x90", "width"),
+        "steps": ("many", "whole number"), "guidance": ("99", "between 1 and 20"),
+        "seed": ("-1", "between 0 and"), "num_images": ("0", "between 1 and 16"),
+    }  # fmt: skip
+    typed = {field: value for field, (value, _said) in wrong.items()}
+    answer = alice.browser.post("/rooms/kitchen/", ASKED | typed, headers=headers)
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    for field, (_value, said) in wrong.items():
+        start = page.index(f'id="error-{field}"')
+        assert said in page[start : page.index("</p>", start)], field
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("native", "smallest", "largest", "squares"),
+    [
+        (256, 64, 512, [64, 128, 192, 256, 384, 512]),
+        (128, 64, 256, [64, 96, 128, 192, 256]),
+        (1024, 256, 2048, [256, 512, 768, 1024, 1536, 2048]),
+        (256, 256, 256, [256]),
+        (512, 112, 560, [112, 128, 256, 384, 512, 560]),
+    ],
+)
+def test_sizes_from_the_smallest_to_the_largest_are_offered_and_all_are_allowed(
+    alice, settings, tmp_path, native, smallest, largest, squares
+):
+    about = {"default_width": native, "default_height": native}
+    about |= {"min_side": smallest, "max_side": largest}
+    write_model(tmp_path / "sized", "sized", MODEL_FILES | {"p2pweb.json": about})
+    settings.MODEL_ROOTS = [tmp_path / "sized"]
+    page = alice.browser.get("/rooms/kitchen/").content.decode()
+    menu = page[page.index('<select id="size"') : page.index("</select>")]
+    values = re.findall(r'<option value="(\d+)x(\d+)"', menu)
+    sides = [(int(width), int(height)) for width, height in values]
+    assert [width for width, height in sides if width == height] == squares
+    assert f'value="{native}x{native}" selected' in menu
+    assert len(sides) == len(set(sides)) <= 12
+    settings.P2PWEB_LIMITS = settings.P2PWEB_LIMITS | {"client_jobs": 99}
+    for width, height in sides:
+        asked = ASKED | {"model": "sized", "size": f"{width}x{height}"}
+        assert alice.browser.post("/rooms/kitchen/", asked).status_code == 303, (width, height)
 
 
 def test_a_full_queue_is_429_and_says_the_limit(alice, settings):
