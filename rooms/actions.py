@@ -57,11 +57,29 @@ def cancel(page: RoomPage, job_id: UUID) -> None:
 @action
 def dismiss(page: RoomPage, job_id: UUID) -> None:
     """Forget what failed of a failed job; its finished pictures stay."""
-    job = _own_job(page, job_id)
-    if job.state != JobState.FAILED:
-        raise Http404
-    for image in job.images.exclude(state=ImageState.DONE):
+    for image in _failed_images(_own_job(page, job_id)):
         actions.delete_image(image)
+
+
+@action
+def retry(page: RoomPage, job_id: UUID) -> None:
+    """Ask once more for what failed of a failed job, with its seeds, and forget the failure."""
+    job = _own_job(page, job_id)
+    images = _failed_images(job)
+    first, last = images[0], images[-1]
+    form = _form_of(first)
+    form.values["num_images"] = str(1 + last.index - first.index)
+    _ask(page, form)
+    for image in images:
+        actions.delete_image(image)
+
+
+def _failed_images(job: Job) -> list[Image]:
+    """At least one, by number; 404 for a job that did not fail, or was dismissed meanwhile."""
+    images = list(job.images.exclude(state=ImageState.DONE).order_by("index"))
+    if job.state != JobState.FAILED or not images:
+        raise Http404
+    return images
 
 
 def _own_job(page: RoomPage, job_id: UUID) -> Job:

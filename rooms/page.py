@@ -66,10 +66,12 @@ class RoomPage:
             "title": head["title"],
             "name": head["title"] or f"Room {short_id(self.room_id)}",
             "paused": head["paused"],
-            "queue": slots.queue_of(jobs, self.viewer),
+            "queue": slots.queue_of(jobs, self.viewer, head["paused"]),
             "gallery": slots.gallery_of(jobs, self.viewer),
             "peers": [slots.peer_slots(peer, self.room_id, self.viewer, None) for peer in peers],
-            "helpers": [slots.helper_slots(worker, jobs) for worker in head["workers"]],
+            "helpers": [
+                slots.helper_slots(worker, jobs, head["paused"]) for worker in head["workers"]
+            ],
             "notices": slots.notice_slots(head, waiting),
         }
 

@@ -33,8 +33,8 @@ def shown_in_queue(job: Json) -> bool:
     return job["state"] in WAITING or failed
 
 
-def job_slots(job: Json, viewer: Viewer) -> Slots:
-    """For queue/job.html."""
+def job_slots(job: Json, viewer: Viewer, paused: bool = False) -> Slots:
+    """For queue/job.html. paused: whether the room is."""
     room, state = job["room"], job["state"]
     running = state == "running"
     mine = job["client"] == viewer.label
@@ -44,7 +44,7 @@ def job_slots(job: Json, viewer: Viewer) -> Slots:
         "id": f"job-{job['id']}",
         "state": state,
         "prompt": job["prompt"],
-        "status": _status(job, done, steps),
+        "status": _status(job, done, steps, paused),
         "settings": _settings(job),
         "who": person(job["client"], viewer),
         "step": str(done),
@@ -52,24 +52,26 @@ def job_slots(job: Json, viewer: Viewer) -> Slots:
         "progress_name": f"Progress of “{job['prompt']}”",
         "progress_hidden": None if running else True,
         "tiles_hidden": None if running else True,
-        "tiles": [_tile(image) for image in job["images"]] if running else [],
+        "tiles": [_tile(image, paused) for image in job["images"]] if running else [],
         "cancel_url": f"/rooms/{room}/jobs/{job['id']}/cancel/",
         "cancel_name": f"Cancel “{job['prompt']}”",
         "cancel_hidden": None if state in WAITING and (mine or viewer.owner) else True,
+        "retry_url": f"/rooms/{room}/jobs/{job['id']}/retry/",
+        "retry_name": f"Try again “{job['prompt']}”",
         "dismiss_url": f"/rooms/{room}/jobs/{job['id']}/dismiss/",
         "dismiss_name": f"Dismiss “{job['prompt']}”",
         "dismiss_hidden": None if state == "failed" and (mine or viewer.owner) else True,
     }
 
 
-def _tile(image: Json) -> Slots:
+def _tile(image: Json, paused: bool) -> Slots:
     """For queue/tile.html: one picture of a running job, as far as it has come."""
     source = image["url"] or image["preview_url"]
     if image["url"]:
         status = "Done"
     elif image["step"]:
         status = f"Step {image['step']} of {image['steps']}"
-    elif image["worker"]:
+    elif image["worker"] and not paused:
         status = "Starting"
     else:
         status = "Waiting"
@@ -81,10 +83,12 @@ def _tile(image: Json) -> Slots:
     }
 
 
-def _status(job: Json, done: int, steps: int) -> str:
+def _status(job: Json, done: int, steps: int, paused: bool) -> str:
     state, position, seconds = job["state"], job["position"], job["eta_seconds"]
     if state == "failed":
         return f"Failed: {job['error']['detail'] if job['error'] else 'no reason was given.'}"
+    if paused:  # what is expected of it then is not true
+        return f"Paused at step {done} of {steps}" if done else "Paused before its first step"
     if state == "queued":
         place = "Next in line" if position in (None, 1) else f"Number {position} in line"
         return place if seconds is None else f"{place}, ready in {duration(seconds)}"
@@ -161,14 +165,15 @@ def peer_slots(peer: Json, room: str, viewer: Viewer, own_peer: str | None) -> S
     }
 
 
-def helper_slots(worker: Json, jobs: Sequence[Json]) -> Slots:
-    """For rooms/helper.html."""
+def helper_slots(worker: Json, jobs: Sequence[Json], paused: bool = False) -> Slots:
+    """For rooms/helper.html. paused: whether the room is; an image stays its worker's meanwhile."""
     busy = any(_computes(worker, image) for job in jobs for image in job["images"])
+    at_work = "paused" if paused else "computing"
     return {
         "id": f"helper-{worker['id']}",
         "name": worker["name"],
         "device": worker["device"] or "device not known yet",
-        "doing": "computing" if busy else _DOING[worker["state"]],
+        "doing": at_work if busy else _DOING[worker["state"]],
         "state": worker["state"],
     }
 
@@ -229,10 +234,22 @@ def file_stem(prompt: str) -> str:
     return re.sub("[^a-z0-9]+", "-", prompt.lower())[:48].strip("-") or "picture"
 
 
-def queue_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:
+def queue_of(jobs: Sequence[Json], viewer: Viewer, paused: bool = False) -> list[Slots]:
     """Running jobs, then those that wait in the order of their turns, then failed ones."""
-    shown = sorted(filter(shown_in_queue, jobs), key=_turn)
-    return [job_slots(job, viewer) for job in shown]
+    shown = [job for job in jobs if shown_in_queue(job) and not _asked_again(job, jobs)]
+    shown.sort(key=_turn)
+    return [job_slots(job, viewer, paused) for job in shown]
+
+
+def _asked_again(failed: Json, jobs: Sequence[Json]) -> bool:
+    """Whether who asked for this failed job has a later one that did not fail: it speaks now."""
+    return failed["state"] == "failed" and any(
+        job["state"] != "failed"
+        and job["client"] == failed["client"]
+        and job["prompt"] == failed["prompt"]
+        and job["created_at"] > failed["created_at"]
+        for job in jobs
+    )
 
 
 def _turn(job: Json) -> tuple[int, int]:

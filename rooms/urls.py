@@ -38,6 +38,7 @@ of_room: list[URLPattern | URLResolver] = [
     path("clients/<label:label>/remove/", actions.remove_client),
     path("jobs/<uuid:job_id>/cancel/", actions.cancel),
     path("jobs/<uuid:job_id>/dismiss/", actions.dismiss),
+    path("jobs/<uuid:job_id>/retry/", actions.retry),
     re_path(r"^pictures/(?P<job_id>[0-9a-f-]{36})/(?P<index>[0-9]{1,4})/", include(of_picture)),
 ]
 urlpatterns = [

@@ -128,9 +128,10 @@ def viewer_json(viewer):
 
 
 def test_every_job_is_the_same_whoever_renders_it(page):
-    for one, viewer in itertools.product(JOBS.values(), VIEWERS.values()):
-        args = [one, viewer_json(viewer)]
-        compare(page, "job", "queue/job.html", "jobSlots", args, slots.job_slots(one, viewer))
+    for one, viewer, paused in itertools.product(JOBS.values(), VIEWERS.values(), (True, False)):
+        args = [one, viewer_json(viewer), paused]
+        values = slots.job_slots(one, viewer, paused)
+        compare(page, "job", "queue/job.html", "jobSlots", args, values)
 
 
 def test_every_picture_is_the_same_whoever_renders_it(page):
@@ -157,9 +158,10 @@ def test_peers_helpers_and_notices_are_the_same(page, blank):
             compare(page, "peer", "rooms/peer.html", "peerSlots", args, values)
     for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, NAMELESS)):
         one = {**worker, "state": state}
-        for jobs in ([], [JOBS["halfway"]]):
-            values = slots.helper_slots(one, jobs)
-            compare(page, "helper", "rooms/helper.html", "helperSlots", [one, jobs], values)
+        for jobs, paused in itertools.product(([], [JOBS["halfway"]]), (True, False)):
+            values = slots.helper_slots(one, jobs, paused)
+            args = [one, jobs, paused]
+            compare(page, "helper", "rooms/helper.html", "helperSlots", args, values)
         for paused, waiting in itertools.product((True, False), (0, 1, 2)):
             room = {"paused": paused, "workers": [one] if waiting else []}
             values = slots.notice_slots(room, waiting)

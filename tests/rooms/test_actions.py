@@ -45,6 +45,19 @@ def test_dismissing_forgets_what_failed_and_keeps_what_was_finished(alice, bob, 
     assert said not in alice.browser.get(f"/rooms/{kitchen}/").content.decode()
 
 
+def test_trying_again_asks_for_what_failed_with_its_seeds(alice, bob, kitchen, studio):
+    job = studio.failed(kitchen, alice, num_images=3, seed=5, steps=3)
+    kept = job.images.first()
+    Image.objects.filter(pk=kept.pk).update(state="done", picture="x.png")
+    path = f"/rooms/{kitchen}/jobs/{job.pk}/retry/"
+    assert bob.browser.post(path).status_code == 404
+    assert alice.browser.post(path).status_code == 303
+    again = Job.objects.exclude(pk=job.pk).get()
+    assert (again.seed, again.num_images, again.steps, again.state) == (6, 2, 3, "queued")
+    assert list(job.images.all()) == [kept]
+    assert alice.browser.post(path).status_code == 404, "there is nothing left to try"
+
+
 def test_again_asks_for_the_same_picture_and_vary_for_another_seed(bob, alice, kitchen, studio):
     job = studio.made(kitchen, alice, seed=5, num_images=2, steps=3)
     base = f"/rooms/{kitchen}/pictures/{job.pk}/1"

@@ -15,15 +15,16 @@ export class LivePage {
   // Returns the figures that were not there before.
   show(room) {
     const viewer = { ...this.#viewer, owner: room.head.owner === this.#viewer.label };
-    const jobs = room.jobs;
+    const { jobs } = room;
+    const { paused } = room.head;
     const { added } = this;
     const queue = document.getElementById('queue');
-    reconcile(queue, 'job', queueOf(jobs, viewer), added);
+    reconcile(queue, 'job', queueOf(jobs, viewer, paused), added);
     queue.dataset.revision = room.revision;
     const pictures = document.getElementById('pictures');
     const fresh = reconcile(pictures, 'picture', galleryOf(jobs, viewer), added);
     pictures.dataset.revision = room.revision;
-    const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs));
+    const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs, paused));
     reconcile(document.getElementById('helpers'), 'helper', helpers, added);
     fill(document.getElementById('notices'), noticeSlots(room.head, room.waiting.length));
     this.showPeers(room, viewer);

@@ -1,6 +1,9 @@
 // The tab's title tells how far the room's work is, and the live region tells what was finished.
 
-export function titleOf(jobs, name) {
+export function titleOf(jobs, name, paused = false) {
+  if (paused && jobs.some(({ state }) => ['running', 'queued'].includes(state))) {
+    return `Paused · ${name}`;
+  }
   const running = jobs.filter((job) => job.state === 'running');
   if (running.length) {
     const images = running.flatMap((job) => job.images);

@@ -7,8 +7,8 @@ export const shownInQueue = (job) =>
   WAITING.includes(job.state) ||
   (job.state === 'failed' && !job.images.every((image) => image.url));
 
-// viewer: { label, owner }
-export function jobSlots(job, viewer) {
+// viewer: { label, owner }; paused: whether the room is
+export function jobSlots(job, viewer, paused = false) {
   const { room, state } = job;
   const running = state === 'running';
   const mine = job.client === viewer.label;
@@ -18,7 +18,7 @@ export function jobSlots(job, viewer) {
     id: `job-${job.id}`,
     state,
     prompt: job.prompt,
-    status: status(job, done, steps),
+    status: status(job, done, steps, paused),
     settings: settings(job),
     who: person(job.client, viewer),
     step: String(done),
@@ -26,34 +26,37 @@ export function jobSlots(job, viewer) {
     progress_name: `Progress of “${job.prompt}”`,
     progress_hidden: running ? null : true,
     tiles_hidden: running ? null : true,
-    tiles: running ? job.images.map(tile) : [],
+    tiles: running ? job.images.map((image) => tile(image, paused)) : [],
     cancel_url: `/rooms/${room}/jobs/${job.id}/cancel/`,
     cancel_name: `Cancel “${job.prompt}”`,
     cancel_hidden: WAITING.includes(state) && (mine || viewer.owner) ? null : true,
+    retry_url: `/rooms/${room}/jobs/${job.id}/retry/`,
+    retry_name: `Try again “${job.prompt}”`,
     dismiss_url: `/rooms/${room}/jobs/${job.id}/dismiss/`,
     dismiss_name: `Dismiss “${job.prompt}”`,
     dismiss_hidden: state === 'failed' && (mine || viewer.owner) ? null : true,
   };
 }
 
-function tile(image) {
+function tile(image, paused) {
   const source = image.url ?? image.preview_url;
   return {
     src: source,
     picture_hidden: source ? null : true,
-    status: tileStatus(image),
+    status: tileStatus(image, paused),
     worker: workerName(image.worker),
   };
 }
 
-function tileStatus(image) {
+function tileStatus(image, paused) {
   if (image.url) return 'Done';
   if (image.step) return `Step ${image.step} of ${image.steps}`;
-  return image.worker ? 'Starting' : 'Waiting';
+  return image.worker && !paused ? 'Starting' : 'Waiting';
 }
 
-function status({ state, position, eta_seconds: seconds, error }, done, steps) {
+function status({ state, position, eta_seconds: seconds, error }, done, steps, paused) {
   if (state === 'failed') return `Failed: ${error ? error.detail : 'no reason was given.'}`;
+  if (paused) return done ? `Paused at step ${done} of ${steps}` : 'Paused before its first step';
   if (state === 'queued') {
     const place = (position ?? 1) === 1 ? 'Next in line' : `Number ${position} in line`;
     return seconds === null ? place : `${place}, ready in ${duration(seconds)}`;
@@ -122,13 +125,13 @@ export function peerSlots(peer, room, viewer, ownPeer) {
 
 const DOING = { loading: 'loading the model', ready: 'ready', gone: 'gone' };
 
-export function helperSlots(worker, jobs) {
+export function helperSlots(worker, jobs, paused = false) {
   const busy = jobs.some((job) => job.images.some((image) => computes(worker, image)));
   return {
     id: `helper-${worker.id}`,
     name: worker.name,
     device: worker.device || 'device not known yet',
-    doing: busy ? 'computing' : DOING[worker.state],
+    doing: busy ? (paused ? 'paused' : 'computing') : DOING[worker.state],
     state: worker.state,
   };
 }
@@ -150,11 +153,22 @@ export function noticeSlots(room, waiting) {
 }
 
 // Running jobs, then those that wait in the order of their turns, then failed ones.
-export const queueOf = (jobs, viewer) =>
+export const queueOf = (jobs, viewer, paused = false) =>
   jobs
-    .filter(shownInQueue)
+    .filter((job) => shownInQueue(job) && !askedAgain(job, jobs))
     .sort((a, b) => turn(a) - turn(b) || (a.position ?? 0) - (b.position ?? 0))
-    .map((job) => jobSlots(job, viewer));
+    .map((job) => jobSlots(job, viewer, paused));
+
+// Whether who asked for this failed job has a later one that did not fail: it speaks now.
+const askedAgain = (failed, jobs) =>
+  failed.state === 'failed' &&
+  jobs.some(
+    (job) =>
+      job.state !== 'failed' &&
+      job.client === failed.client &&
+      job.prompt === failed.prompt &&
+      job.created_at > failed.created_at,
+  );
 
 const turn = (job) => ['running', 'queued', 'failed'].indexOf(job.state);
 
