@@ -18,7 +18,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 # Two cores that also compute pictures may take seconds to answer a page.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=10_000)
 
 
 @pytest.fixture(scope="module")

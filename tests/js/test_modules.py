@@ -180,22 +180,37 @@ def test_names_are_completed_from_what_was_typed(run, typed, options):
         assert typed[found["start"] :].lower().strip() in options[0]
 
 
-def test_words_it_has_not_learned_are_named_gently(run):
-    unknown = run(
-        "words",
-        "return new m.Words(args[0]).unknown(args[1]);",
-        VOCABULARY,
-        "A ROCKET above a zorp, l'été Zorp",
-    )
-    assert unknown == ["zorp", "l'été"]
-    hint = """return [m.hint('Tiny', []), m.hint('Tiny', ['a']), m.hint('T', [...'abcdef']),
-                      m.hint('T', ['x'.repeat(2000)])];"""
-    assert run("words", hint) == [
-        "",
-        "Tiny has not learned “a”: it will guess.",
-        "T has not learned “a”, “b”, “c”, “d” and 2 more: it will guess.",
-        f"T has not learned “{'x' * 24}…”: it will guess.",
-    ]
+HINT = "return m.hint('Tiny', new m.Words(args[0]), args[1], 'a cat');"
+NONE_OF_IT = "Tiny knows none of this and will guess. It reads English: try “a cat”."
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hint"),
+    [
+        ("", ""),
+        ("A ROCKET above a cat", ""),
+        ("A ROCKET above a zorp, l'été Zorp", "has not learned “zorp”, “l'été”: it will guess."),
+        ("a b c d e f g", "has not learned “b”, “c”, “d”, “e” and 2 more: it will guess."),
+        ("a " + "x" * 2000, f"has not learned “{'x' * 24}…”: it will guess."),
+        ("a rocket 🚀", "has not learned “🚀”: it will guess."),
+        ("a कुत्ता", "has not learned “कुत्ता”: it will guess."),
+        ("ねこ", NONE_OF_IT),
+        ("ロケットとねこ", NONE_OF_IT),
+        ("собака", NONE_OF_IT),
+        ("🚀🌕", NONE_OF_IT),
+        ("!?", NONE_OF_IT),
+    ],
+)
+def test_words_it_has_not_learned_are_named_gently(run, prompt, hint):
+    said = run("words", HINT, VOCABULARY, prompt)
+    assert said == (f"Tiny {hint}" if hint.startswith("has") else hint)
+
+
+def test_a_word_that_may_become_a_known_one_is_not_called_unknown(run):
+    body = "return args.map(m.withoutUnfinishedWord);"
+    assert run("words", body, "a zor", "a l'ét", "a zorp ", "ねこ", "a ねこ") == [
+        "a ", "a ", "a zorp ", "ねこ", "a ねこ",
+    ]  # fmt: skip
 
 
 # title, recent, remember -------------------------------------------------------------------------
@@ -205,6 +220,8 @@ def test_the_title_tells_how_far_the_work_is(run):
     assert run("title", body, [], [{"state": "queued"}], [running, {"state": "queued"}]) == [
         "Room", "1 waiting · Room", "18 % · Room",
     ]  # fmt: skip
+    paused = "return args.map((jobs) => m.titleOf(jobs, 'Room', true));"
+    assert run("title", paused, [], [running]) == ["Room", "Paused · Room"]
 
 
 def test_a_batch_is_announced_in_one_sentence(run):

@@ -89,6 +89,54 @@ def test_errors_are_said_next_to_the_field_and_go_when_it_is_right(open_page, al
     expect(prompt(page)).to_have_value("a rocket")
 
 
+def test_a_click_counts_however_long_it_takes_and_whatever_is_said_meanwhile(
+    open_page, alice, kitchen, studio, site
+):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    with page.expect_response("**/api/models"):
+        prompt(page).click()
+    prompt(page).press_sequentially("a zorp and some flurg")
+    hint = page.locator("#prompt-hint")
+    expect(hint).to_contain_text("zorp")
+    page.mouse.move(*upper_edge(page.get_by_role("button", name="Generate")))
+    page.mouse.down()
+    studio.ask(kitchen, alice, "a rocket")  # the page is told, and draws it when the press is over
+    page.wait_for_timeout(400)
+    expect(queue(page)).to_have_count(0)
+    expect(hint).not_to_contain_text("flurg")
+    page.mouse.up()
+    expect(queue(page)).to_have_count(2)
+    expect(hint).to_contain_text("flurg")
+
+
+def upper_edge(button):
+    box = button.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + 4
+
+
+def test_generate_works_before_the_scripts_are_there(open_page, alice, kitchen):
+    page = open_page(alice, "/stats/")
+    held = []
+    page.route("**/static/js/**", lambda route: held.append(route))
+    page.goto("/rooms/kitchen/", wait_until="commit")
+    pictures = page.get_by_role("spinbutton", name="Pictures")
+    prompt(page).fill("a rocket")
+    pictures.fill("99")
+    page.locator("#more-settings summary").click()
+    page.get_by_label("Steps").fill("1000")
+    held.clear()
+    page.get_by_role("button", name="Generate").click(no_wait_after=True)
+    expect(page.locator("#error-steps")).to_contain_text("between 1 and 100")
+    for route in held:
+        route.continue_()
+    connected(page)
+    expect(page.locator("#error-num_images")).to_contain_text("between 1 and 16")
+    expect(pictures).to_have_value("99")
+    expect(pictures).to_be_focused()
+    expect(page.get_by_label("Steps")).to_have_value("1000")
+
+
 def test_cancel_again_vary_and_delete(open_page, alice, kitchen, studio):
     studio.made(kitchen, alice, "a rocket", seed=5)
     page = open_page(alice, "/rooms/kitchen/")
@@ -293,13 +341,58 @@ def test_the_lightbox_goes_through_the_pictures_and_gives_the_focus_back(
 
 
 def test_the_owner_pauses_the_room_and_everybody_reads_it(open_page, alice, bob, kitchen, studio):
+    studio.ask(kitchen, bob)
+    studio.step(studio.work(until=ChunkKind.DENOISE), 2)
     mine, theirs = open_page(alice, "/rooms/kitchen/"), open_page(bob, "/rooms/kitchen/")
     connected(theirs)
+    expect(theirs.get_by_role("list", name="Helpers")).to_contain_text("computing")
     mine.get_by_role("button", name="Pause the work").click()
     expect(mine.get_by_role("button", name="Resume the work")).to_be_visible()
     expect(theirs.get_by_text("The queue is paused by the owner")).to_be_visible()
     assert Room.objects.get(pk=kitchen).paused
+    expect(theirs.get_by_role("list", name="Helpers")).to_contain_text("paused")
+    expect(queue(theirs)).to_contain_text("Paused at step 2 of 8")
     expect(theirs.get_by_role("button", name="Pause the work")).to_have_count(0)
+
+
+def test_what_failed_is_tried_again_and_its_failure_forgotten(open_page, alice, kitchen, studio):
+    studio.failed(kitchen, alice, "a rocket", seed=5)
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    expect(queue(page)).to_contain_text("Failed: It did not work out.")
+    page.get_by_role("button", name="Try again “a rocket”").click()
+    expect(queue(page)).to_contain_text("Next in line")
+    expect(queue(page)).to_contain_text("seed 5")
+    expect(queue(page)).to_have_count(1)
+    assert [job.state for job in Job.objects.all()] == ["queued"]
+
+
+def test_a_failure_is_history_once_the_same_is_asked_again(open_page, alice, bob, kitchen, studio):
+    studio.failed(kitchen, alice, "a rocket")
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    studio.made(kitchen, bob, "a rocket")
+    expect(page.get_by_role("figure")).to_have_count(1)
+    expect(queue(page)).to_contain_text("Failed:")  # hers is not made
+    studio.made(kitchen, alice, "a rocket")
+    expect(page.get_by_role("figure")).to_have_count(2)
+    expect(queue(page)).to_have_count(0)
+
+
+def test_what_was_refused_is_not_said_for_ever(open_page, alice, kitchen, studio, settings):
+    studio.made(kitchen, alice, "a rocket")
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    allowed, settings.P2PWEB_LIMITS = (
+        settings.P2PWEB_LIMITS,
+        settings.P2PWEB_LIMITS | {"room_jobs": 0},
+    )
+    page.get_by_role("button", name="Vary seed").click()
+    expect(page.locator("#said")).to_contain_text("at most 0 are allowed")
+    settings.P2PWEB_LIMITS = allowed
+    page.get_by_role("button", name="Vary seed").click()
+    expect(queue(page)).to_have_count(1)
+    expect(page.locator("#said")).to_be_empty()
 
 
 def test_peers_are_listed_live_and_the_owner_may_remove_one(open_page, alice, bob, kitchen):

@@ -1,7 +1,9 @@
-// The list under the prompt. The prompt stays a plain textbox; the list follows it by
-// aria-activedescendant: arrows choose, Enter or Tab takes, Escape closes.
+// The list under the prompt, and the hint at words that the model has not learned. The prompt stays a
+// plain textbox; the list follows it by aria-activedescendant: arrows choose, Enter or Tab takes,
+// Escape closes.
 
-import { hint, Words } from 'page/words.js';
+import { whenReleased } from 'page/press.js';
+import { hint, withoutUnfinishedWord, Words } from 'page/words.js';
 
 const HINT_AFTER_MS = 600;
 
@@ -14,6 +16,7 @@ export class Completion {
   #active = -1;
   #found = { start: 0, options: [] };
   #timer = null;
+  #asked = ''; // what was sent is not being typed any more
 
   constructor() {
     // Delegated: htmx may put another form in place of this one.
@@ -26,6 +29,14 @@ export class Completion {
       event.preventDefault(); // the prompt keeps the focus
       this.#take([...this.#list().children].indexOf(option));
     });
+    document.addEventListener('submit', ({ target }) => {
+      if (!target.contains(this.#box())) return;
+      this.#asked = this.#box().value;
+      this.#hint();
+    });
+    // The form that came has no hint, and maybe another model.
+    document.addEventListener('htmx:after:swap', () => this.#load().then(this.#say));
+    if (this.#box().value) this.#load();
   }
 
   // True when the key was for the list.
@@ -48,7 +59,7 @@ export class Completion {
 
   #left() {
     this.close();
-    setTimeout(() => this.#say()); // the focus is elsewhere only then
+    setTimeout(() => this.#hint()); // the focus is elsewhere only then
   }
 
   async #load() {
@@ -63,10 +74,11 @@ export class Completion {
     }
     const { models } = await answer.json();
     const mine = models.find(({ name }) => name === model);
-    if (!mine?.vocabulary) return;
+    if (!mine?.vocabulary || this.#model !== model) return;
     this.#title = mine.title;
     this.#words = new Words(mine.vocabulary);
     if (document.activeElement === this.#box()) this.#typed(); // what was typed meanwhile
+    else this.#hint();
   }
 
   #typed() {
@@ -75,16 +87,21 @@ export class Completion {
     this.#found = this.#words.complete(box.value, box.selectionStart);
     this.#show();
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#say(), HINT_AFTER_MS);
+    this.#timer = setTimeout(() => this.#hint(), HINT_AFTER_MS);
   }
 
-  #say() {
-    const box = this.#box();
-    const typing = document.activeElement === box && box.selectionStart === box.value.length;
-    const text = typing ? box.value.replace(/[\p{L}\p{N}']+$/u, '') : box.value;
-    const said = this.#words ? hint(this.#title, this.#words.unknown(text)) : '';
-    document.getElementById('prompt-hint').textContent = said;
+  #hint() {
+    whenReleased(this.#say); // a longer hint moves what is under it
   }
+
+  #say = () => {
+    const box = this.#box();
+    const { value } = box;
+    const atEnd = document.activeElement === box && box.selectionStart === value.length;
+    const text = atEnd && value !== this.#asked ? withoutUnfinishedWord(value) : value;
+    const said = this.#words ? hint(this.#title, this.#words, text, box.placeholder) : '';
+    document.getElementById('prompt-hint').textContent = said;
+  };
 
   #show() {
     const list = this.#list();

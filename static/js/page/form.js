@@ -8,10 +8,12 @@ const more = () => document.getElementById('more-settings');
 const prompt = () => document.getElementById('prompt');
 
 export function startForm(room) {
-  const completion = new Completion();
   const params = new URLSearchParams(location.search);
-  if (params.size) history.replaceState(history.state, '', location.pathname);
+  // A form that was sent before these modules were here comes back as a page, as it was typed.
+  if ('refused' in theForm().dataset) focusFirstError();
+  else if (params.size) history.replaceState(history.state, '', location.pathname);
   else restore(theForm(), room);
+  const completion = new Completion();
 
   document.addEventListener('keydown', (event) => {
     if (event.target !== prompt() || completion.key(event)) return;
@@ -21,9 +23,9 @@ export function startForm(room) {
       if (!event.repeat) theForm().requestSubmit(); // a key held down asks once
     }
   });
-  // So does a double click.
+  // So does a double click, which also ends one job and not the one that takes its place.
   document.addEventListener('click', (event) => {
-    if (event.detail > 1 && event.target.closest('.generate')) event.preventDefault();
+    if (event.detail > 1 && event.target.closest('.generate, .job button')) event.preventDefault();
   });
   for (const type of ['input', 'change', 'toggle', 'htmx:after:swap']) {
     document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
@@ -31,8 +33,7 @@ export function startForm(room) {
   // Morphing leaves details as their reader has them, so an error inside has to open them itself.
   document.addEventListener('htmx:after:swap', ({ detail }) => {
     if (document.querySelector('#more-settings .error:not(:empty)')) more().open = true;
-    const wrong = document.querySelector('#generate-form [aria-invalid="true"]');
-    if (wrong && detail.ctx.response?.status === 422) wrong.focus();
+    if (detail.ctx.response?.status === 422) focusFirstError();
   });
   document.addEventListener('click', (event) => {
     const example = event.target.closest('[data-example]');
@@ -43,6 +44,8 @@ export function startForm(room) {
   acceptPictures();
   save(theForm(), room);
 }
+
+const focusFirstError = () => theForm().querySelector('[aria-invalid="true"]')?.focus();
 
 function fillPrompt(text) {
   prompt().value = text;

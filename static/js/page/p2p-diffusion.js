@@ -3,6 +3,7 @@
 import { startForm } from 'page/form.js';
 import { startLightbox } from 'page/lightbox.js';
 import { LivePage, notice } from 'page/live.js';
+import { startPresses, whenReleased } from 'page/press.js';
 import { visit } from 'page/recent.js';
 import { Room } from 'page/room.js';
 import { RoomSocket } from 'page/socket.js';
@@ -15,6 +16,7 @@ const powered = (element) => window.htmx?.process(element);
 
 document.documentElement.classList.add('scripted');
 visit(id, heading.textContent);
+startPresses();
 startForm(id);
 const leaveIfGone = startLightbox(powered);
 startSharing();
@@ -53,13 +55,15 @@ addEventListener('pageshow', (event) => event.persisted && socket.connect());
 function draw() {
   if (drawing || !room.head) return;
   drawing = true;
-  queueMicrotask(() => {
-    drawing = false;
-    page.show(room);
-    announce();
-    leaveIfGone();
-    document.title = titleOf(room.jobs, nameOf());
-  });
+  queueMicrotask(() => whenReleased(drawNow));
+}
+
+function drawNow() {
+  drawing = false;
+  page.show(room);
+  announce();
+  leaveIfGone();
+  document.title = titleOf(room.jobs, nameOf(), room.head.paused);
 }
 
 function announce() {
@@ -81,10 +85,15 @@ document.addEventListener('htmx:after:swap', () => {
   if (room.head && page.isBehind(room)) page.show(room);
   leaveIfGone();
 });
-document.addEventListener('htmx:before:request', () => {
+// What was said of the last request is over with the next one, or with other words in the form.
+function forgetWhatWasSaid() {
   notice('failed', false);
   notice('missing', false);
-});
+  document.getElementById('said').replaceChildren();
+  document.querySelector('#owner [role="status"]')?.replaceChildren();
+}
+document.addEventListener('htmx:before:request', forgetWhatWasSaid);
+document.addEventListener('input', forgetWhatWasSaid);
 for (const type of ['htmx:error', 'htmx:response:error']) {
   document.addEventListener(type, ({ detail }) => {
     const status = detail.ctx?.response?.status ?? 0;

@@ -1,6 +1,9 @@
 // What the model can draw by name: completions while typing, and words it has not learned.
 
-const WORD = /[\p{L}\p{N}]+(?:'[\p{L}\p{N}]+)*/gu;
+// A word is letters with their marks (vowel signs, accents) and digits; an emoji is one too.
+const WORD = /\p{Extended_Pictographic}|[\p{L}\p{M}\p{N}]+(?:'[\p{L}\p{M}\p{N}]+)*/gu;
+// Other scripts are known to be unknown while they are still being typed.
+const UNFINISHED = /[\p{Script=Latin}\p{M}\p{N}']+$/u;
 const LONGEST_NAME_WORDS = 5;
 const SHOWN = 8;
 const LONGEST_SHOWN = 24; // letters of a word it has not learned
@@ -38,18 +41,29 @@ export class Words {
   unknown(prompt) {
     return [...new Set(wordsOf(prompt).filter((word) => !this.#known.has(word)))];
   }
+
+  // Nothing at all that it has learned: another language, only emoji, or only signs.
+  knowsNothingOf(prompt) {
+    return prompt.trim() !== '' && !wordsOf(prompt).some((word) => this.#known.has(word));
+  }
 }
 
 const nothing = { start: 0, options: [] };
 const wordsOf = (text) => text.toLowerCase().match(WORD) ?? [];
+
+export const withoutUnfinishedWord = (text) => text.replace(UNFINISHED, '');
 
 const shortened = (word) => {
   const letters = [...word];
   return letters.length > LONGEST_SHOWN ? `${letters.slice(0, LONGEST_SHOWN).join('')}…` : word;
 };
 
-// Gently: said under the prompt, in nobody's way.
-export function hint(title, unknown) {
+// Gently: said under the prompt, in nobody's way. example: a prompt that the model understands.
+export function hint(title, words, prompt, example) {
+  if (words.knowsNothingOf(prompt)) {
+    return `${title} knows none of this and will guess. It reads English: try “${example}”.`;
+  }
+  const unknown = words.unknown(prompt);
   if (!unknown.length) return '';
   const shown = unknown.slice(0, 4).map((word) => `“${shortened(word)}”`);
   const more = unknown.length > 4 ? ` and ${unknown.length - 4} more` : '';
