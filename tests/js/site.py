@@ -18,7 +18,7 @@ from daphne.server import Server
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from genqueue import site
+from genqueue import watching
 from rooms.routing import websocket_urlpatterns
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -53,7 +53,7 @@ class LiveSite:
         self._loop = asyncio.get_running_loop()
         if self._watch is None and not self._paused:
             path = str(settings.DATABASES["default"]["NAME"])
-            self._watch = asyncio.create_task(site.watch(path))
+            self._watch = asyncio.create_task(watching.watch_sqlite(path))
         if self.blocked:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1001})
