@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from genqueue import forecast, retention, statistics
+from genqueue import forecast, orphans, retention, statistics
 from tests.cast import alice, bob, charlie
 
 __all__ = ["alice", "bob", "charlie"]
@@ -18,5 +18,6 @@ def nothing_remembered(settings, tmp_path):
     """Files go to a folder of this test; what processes keep in memory is forgotten."""
     settings.MEDIA_ROOT = tmp_path / "media"
     forecast.forget()
+    orphans.forget()
     retention.forget()
     statistics.forget()

@@ -1,7 +1,8 @@
 """Names of the queue's files in Django's storage, and their removal.
 
 Every written file has a random part in its name, so that a late worker can never overwrite the
-file of the one that took over; whoever loses the race deletes its own.
+file of the one that took over; whoever loses the race deletes its own. What nobody deleted, because
+nobody could know, `orphans` finds.
 """
 
 import contextlib
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from genqueue.models import Image
 
 
+JOBS = "jobs"  # a folder in it for each job
+
+
 def write(folder: str, suffix: str, content: bytes) -> str:
-    """Store and return the name. folder: such as `checkpoints/<job>`; suffix: such as `.png`."""
+    """Store and return the name. folder: such as `jobs/<id>`; suffix: such as `.png`."""
     return default_storage.save(f"{folder}/{secrets.token_hex(8)}{suffix}", ContentFile(content))
 
 
@@ -63,7 +67,7 @@ def delete_others_on_commit(job_id: UUID, kept: Collection[str] = ()) -> None:
 
 
 def job_folder(job_id: UUID) -> str:
-    return f"jobs/{job_id}"
+    return f"{JOBS}/{job_id}"
 
 
 def preview_name(image: "Image", step: int) -> str:

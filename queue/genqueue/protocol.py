@@ -7,11 +7,11 @@
 - Completing a chunk makes the next one of its image in the same transaction.
 
 Files are written before the transaction that names them (previews inside it); whoever is refused
-removes its own.
+removes its own. When nobody can say whether it was (the connection broke in the commit), they stay.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -187,7 +187,7 @@ def checkpoint(
     progress: dict[str, object] = {"step": step}
     if preview is not None:
         progress["preview_step"] = step
-    with _own_files(written), transaction.atomic():
+    with transaction.atomic(), _own_files(written):
         lock_job(lease.job_id)
         deadline = timezone.now() + timedelta(seconds=site.LEASE_SECONDS)
         if not hold(Chunk, lease.chunk_id, ChunkState.LEASED, lease.fence, deadline=deadline):
@@ -208,7 +208,7 @@ def complete(lease: Lease, result: bytes, seconds: float) -> None:
     """
     suffix = ".png" if lease.kind == ChunkKind.DECODE else ".safetensors"
     written = files.write(files.job_folder(lease.job_id), suffix, result)
-    with _own_files([written]), transaction.atomic():
+    with transaction.atomic(), _own_files([written]):
         lock_job(lease.job_id)
         moved = move(
             Chunk,
@@ -436,9 +436,14 @@ def _count(amounts: dict[str, int]) -> None:
 
 @contextmanager
 def _own_files(names: list[str]) -> Iterator[None]:
-    """Removes the named files when the block is refused."""
+    """Removes the named files when the block is refused.
+
+    Stands inside the transaction: when the connection is lost while the database commits, nobody
+    knows whether rows name them now. Then they stay, and `orphans` decides.
+    """
     try:
         yield
     except BaseException:
-        files.delete(names)
+        with suppress(OSError):
+            files.delete(names)
         raise

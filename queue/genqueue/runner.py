@@ -8,6 +8,7 @@
   a time: another one replaces it.
 """
 
+import gc
 import logging
 import time
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings as site
+from django.db import InterfaceError, OperationalError, connection
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors_numpy
 
@@ -87,6 +89,10 @@ class Runner:
         except ModelLackingError:
             log.warning("the model %s is not here any more", lease.settings.model)
             _unless_lost(lambda: protocol.lack_model(lease))
+        except (OperationalError, InterfaceError):  # no fault of the chunk, which may even be done
+            log.exception("the database failed under chunk %d", lease.chunk_id)
+            connection.close()
+            _unless_lost(lambda: protocol.release(lease))
         except Exception as error:
             log.exception("chunk %d failed", lease.chunk_id)
             fault, detail = fault_of(error), f"{type(error).__name__}: {error}"
@@ -108,7 +114,8 @@ class Runner:
             folder = find_models(*site.MODEL_ROOTS).get(name)
             if folder is None:
                 raise ModelLackingError
-            self._open = None  # free the memory of the old one first
+            self._open = None
+            gc.collect()  # backends hold themselves in a circle; two at once may be too large
             try:
                 self._open = (name, folder, open_backend(site.BACKEND, folder))
             except OSError as error:

@@ -1,4 +1,5 @@
-"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups, old rows.
+"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups, old rows
+and files.
 
 Every site and worker process sweeps, every SWEEP_SECONDS; any number at once is safe, because each
 change is compare-and-set.
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from genqueue import fairness, protocol, retention, roster
+from genqueue import fairness, orphans, protocol, retention, roster
 from genqueue.faults import Fault
 from genqueue.models import Chunk, Worker
 from genqueue.transitions import ChunkState, WorkerState
@@ -52,6 +53,7 @@ def sweep() -> Swept:
     if forgotten.exists() and idle.exists():
         fairness.wake_workers()
     retention.prune(now)
+    orphans.remove_orphans(now)
     return Swept(leases, workers)
 
 

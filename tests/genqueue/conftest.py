@@ -1,10 +1,13 @@
 """What the queue's tests share: workers that are rows, and a hand that plays the worker."""
 
+import shutil
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
 from genqueue import protocol
 from genqueue.models import Chunk, ChunkKind, Speed, Worker
@@ -73,6 +76,22 @@ def measured(worker: Hand, factor: float = 1.0, model: str = "tiny") -> None:
             worker_id=worker.id, kind=kind, model=model, width=side, height=side, halves=2,
             samples=[per_unit * factor] * 3, count=3, seconds=per_unit * factor,
         )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """The folder of a model that computes, with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_random_model(folder)
+    return folder
+
+
+@pytest.fixture
+def models(settings, tiny_model, tmp_path) -> Path:
+    """The only folder of models: a copy of the tiny one, which may be damaged."""
+    shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
+    settings.MODEL_ROOTS = [tmp_path / "models"]
+    return tmp_path / "models"
 
 
 @pytest.fixture

@@ -1,32 +1,13 @@
 """What went wrong, told by code and sentence; real backends and real models say it."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from diffusion.random_model import write_random_model
 from genqueue import actions, files, protocol
 from genqueue.faults import SENTENCES, Fault, fault_of, sentence
 from genqueue.models import Chunk
 from genqueue.representation import job_as_json
 from genqueue.runner import Runner
 from tests.genqueue.conftest import chunk_of, settings_of
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_random_model(folder / "tiny")
-    return folder
-
-
-@pytest.fixture
-def models(settings, written, tmp_path) -> Path:
-    """A copy that may be damaged."""
-    shutil.copytree(written, tmp_path / "models")
-    settings.MODEL_ROOTS = [tmp_path / "models"]
-    return tmp_path / "models"
 
 
 def run_once(worker):
