@@ -34,7 +34,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--glyphs", type=Path, help="saved glyphs; else from the font")
     parser.add_argument("--vae-minutes", type=float, default=6.0)
     parser.add_argument("--minutes", type=float, default=17.0, help="transformer, text encoder")
-    parser.add_argument("--share-256", type=float, default=0.4, help="of the minutes, at 256 px")
+    parser.add_argument(
+        "--share-both", type=float, default=0.6, help="of the minutes, at 256 and 128 px in turn"
+    )
     parser.add_argument("--vae-batch", type=int, default=48)
     parser.add_argument("--batch", type=int, default=1024, help="at 128 px; a quarter at 256")
     parser.add_argument("--vae-lr", type=float, default=1e-3)
@@ -136,9 +138,11 @@ def run(
         }
         print(json.dumps(entry["vae_psnr"]), flush=True)  # noqa: T201
         export(given.out, parts, log, composer, feeds[0])
+    small = train_transformer.Size(128, given.batch, 1.0)
+    large = train_transformer.Size(256, max(1, given.batch // 4), 2.0)
     phases = [
-        train_transformer.Phase(128, given.batch, 1.0, 1 - given.share_256),
-        train_transformer.Phase(256, max(1, given.batch // 4), 2.0, given.share_256),
+        train_transformer.Phase((small,), 1 - given.share_both),
+        train_transformer.Phase((large, large, small), given.share_both),
     ]
     reports = train_transformer.train(
         parts.transformer,

@@ -2,7 +2,6 @@
 
 - Encoding a scene costs as much as training on it, so latents go through a pool: a part of it is
   replaced every step, and every latent is trained on a few times, each time with new noise.
-- Ends with the averaged (EMA) weights in place.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, PRXTransformer2DModel
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
 from . import attention
+from .attention import Attention
 from .compose import Composer
 from .feed import TEXT_TOKENS, Feed
 from .muon import Muon
@@ -29,12 +30,23 @@ LEAST_STEPS = 4  # of a phase, however short its time
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of training at one size. `shift` moves the timesteps towards noise."""
+class Size:
+    """Pictures of one size. `shift` moves the timesteps towards noise."""
 
     side: int
     batch: int
     shift: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training. Its sizes take turns, one a step; `share` of the whole time.
+
+    What is trained at one size only forgets the others within minutes, so the last phase has to
+    name every size that the model shall draw.
+    """
+
+    sizes: tuple[Size, ...]
     share: float
 
 
@@ -53,7 +65,7 @@ def encode_text(encoder: T5GemmaEncoder, ids: torch.Tensor, mask: torch.Tensor) 
 
 
 class LatentPool:
-    """Latents with their captions, refreshed little by little."""
+    """Latents of one size with their captions, refreshed little by little."""
 
     def __init__(
         self, vae: AutoencoderKL, composer: Composer, feed: Feed, side: int, capacity: int
@@ -68,9 +80,16 @@ class LatentPool:
         self._lengths = torch.zeros(capacity, dtype=torch.long, device=device)
         self._filled = 0
         self._next = 0
+        self._due = 0.0
+
+    def keep_up(self, latents: float) -> None:
+        """Make at least so many new ones, counted over all calls."""
+        self._due += latents
+        while self._due > 0:
+            self._due -= self._refresh()
 
     @torch.no_grad()
-    def refresh(self) -> int:
+    def _refresh(self) -> int:
         """Replace the oldest latents by a batch of new ones; how many."""
         batch = self._feed.next()
         pixels = self._composer.draw(batch.plan, self._side)
@@ -116,6 +135,12 @@ def learning_rate(peak: float, step: int, passed: float, warmup: int, decay_from
     return peak * min(1.0, (step + 1) / warmup) * max(0.03, fall)
 
 
+def swap(trained: list[torch.nn.Parameter], averaged: list[torch.Tensor]) -> None:
+    """Exchange the weights in training for their averages, and back."""
+    for parameter, mean in zip(trained, averaged, strict=True):
+        parameter.data, mean.data = mean.data, parameter.data
+
+
 def train(
     transformer: PRXTransformer2DModel,
     encoder: T5GemmaEncoder,
@@ -131,8 +156,10 @@ def train(
     pool: int,
     decay_from: float = 0.6,
     warmup: int = 300,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, Any]]:
     """Train in place; yields a report every 200 steps, so that the caller may save or stop.
+
+    The averaged (EMA) weights are in place whenever the caller has its turn, and at the end.
 
     `pool`: capacity in latents at 128 px; a quarter of it at 256 px.
     """
@@ -175,28 +202,33 @@ def train(
     began = time.monotonic()
     step = images = 0
     spent = 0.0
+    pools: dict[Size, LatentPool] = {}
+    attentions: dict[Size, Attention] = {}
     for phase in phases:
-        latents = LatentPool(
-            vae, composer, feed, phase.side, max(64, pool * 128**2 // phase.side**2)
-        )
-        fresh = 0
-        while fresh < 2 * phase.batch:
-            fresh += latents.refresh()
-        if gpu:
-            tokens = (phase.side // 16) ** 2
-            chosen = attention.choose(transformer, phase.batch, tokens, TEXT_TOKENS)
-            print(json.dumps({"side": phase.side, "attention": chosen}), flush=True)  # noqa: T201
-        fresh, phase_step = 0, 0
+        for size in phase.sizes:
+            if size in pools:
+                continue
+            capacity = max(64, pool * 128**2 // size.side**2)
+            pools[size] = LatentPool(vae, composer, feed, size.side, capacity)
+            pools[size].keep_up(2 * size.batch)
+            tokens = (size.side // 16) ** 2
+            attentions[size] = (
+                attention.choose(transformer, size.batch, tokens, TEXT_TOKENS)
+                if gpu
+                else attention.FUSED
+            )
         until = spent + phase.share
+        phase_step = 0
         running = torch.zeros((), device=device)
         while (passed := (time.monotonic() - began) / seconds) < until or phase_step < LEAST_STEPS:
+            size = phase.sizes[phase_step % len(phase.sizes)]
             phase_step += 1
-            while fresh < phase_step * phase.batch / REUSE:
-                fresh += latents.refresh()
-            clean, ids, lengths = latents.sample(phase.batch)
-            t = torch.randn(phase.batch, device=device).sigmoid()
-            t = phase.shift * t / (1 + (phase.shift - 1) * t)
-            empty = torch.rand(phase.batch, device=device) < EMPTY_CAPTIONS
+            transformer.set_attn_processor(attentions[size])
+            pools[size].keep_up(size.batch / REUSE)
+            clean, ids, lengths = pools[size].sample(size.batch)
+            t = torch.randn(size.batch, device=device).sigmoid()
+            t = size.shift * t / (1 + (size.shift - 1) * t)
+            empty = torch.rand(size.batch, device=device) < EMPTY_CAPTIONS
             noise = torch.randn_like(clean)
             loss = loss_of(clean, noise, t, ids, lengths.masked_fill(empty, 0))
             for method in methods:
@@ -213,22 +245,21 @@ def train(
             torch._foreach_lerp_(averaged, trained, 1 - keep)
             running = running + loss.detach()
             step += 1
-            images += phase.batch
+            images += size.batch
             if phase_step % 200 == 0:
                 report = {
                     "step": step,
-                    "side": phase.side,
+                    "sides": sorted({size.side for size in phase.sizes}),
                     "images": images,
                     "loss": round(running.item() / 200, 5),
                     "seconds": round(time.monotonic() - began, 1),
                 }
                 running = torch.zeros((), device=device)
                 print(json.dumps({"part": "transformer", **report}), flush=True)  # noqa: T201
+                swap(trained, averaged)
                 yield report
+                swap(trained, averaged)
         spent = until
-        del latents
-    with torch.no_grad():
-        for parameter, mean in zip(trained, averaged, strict=True):
-            parameter.copy_(mean)
+    swap(trained, averaged)
     transformer.eval()
     encoder.eval()
