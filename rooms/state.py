@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from django.db.models import Count, Prefetch, Q
-
 from genqueue.clients import client_label
-from genqueue.models import Image, Job, JobQuerySet, Room
+from genqueue.models import Job, Room
+from genqueue.paging import Cursor, newest
 from genqueue.representation import jobs_as_json, room_workers
 from genqueue.shapes import JobJson, RoomWorkerJson
-from genqueue.transitions import JOB_ENDED, ImageState, JobState
 
-SHOWN_ENDED_JOBS = 200  # older pictures stay in the database and in the API
+SHOWN_ENDED_JOBS = 200  # on the page that lives; older pictures come when asked for
+OLDER_JOBS_A_PAGE = 100
 
 
 class HeadJson(TypedDict):
@@ -31,11 +30,13 @@ class HeadJson(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RoomState:
-    """revision: at least this one. jobs: by id, oldest first."""
+    """revision: at least this one. jobs: by id, oldest first. older: the cursor of the pictures
+    that came before all of these; None when there are none."""
 
     revision: int
     head: HeadJson
     jobs: Mapping[str, JobJson] = field(default_factory=dict)
+    older: str | None = None
 
 
 def revision_of(room_id: str) -> int:
@@ -53,12 +54,15 @@ def load(room_id: str, known: RoomState | None = None) -> RoomState:
     if room is None:
         return RoomState(0, head)
     before: Mapping[str, JobJson] = known.jobs if known else {}
-    jobs = [*_ended(room, before), *_unfinished(room)]
-    jobs.sort(key=lambda job: (job["created_at"], job["id"]))
+    unfinished = _unfinished(room)
+    ended, older = _ended(room, before)
+    now = {job["id"]: job for job in [*unfinished, *ended]}  # one may have ended in between
+    jobs = sorted(now.values(), key=lambda job: (job["created_at"], job["id"]))
     return RoomState(
         revision=room.revision,
         head=head,
         jobs={job["id"]: _same(before.get(job["id"]), job) for job in jobs},
+        older=older,
     )
 
 
@@ -76,19 +80,21 @@ def _head(room: Room | None, room_id: str) -> HeadJson:
     )
 
 
+def older_pictures(room_id: str, before: Cursor | None) -> tuple[list[JobJson], str | None]:
+    """Jobs with pictures made before the cursor, and the cursor of those before them."""
+    jobs = Job.objects.filter(room_id=room_id).ended().with_pictures()
+    rows, older = newest(jobs, OLDER_JOBS_A_PAGE, before)
+    return jobs_as_json(Job.objects.filter(pk__in=[pk for (pk,) in rows]).with_images()), older
+
+
 def _unfinished(room: Room) -> list[JobJson]:
-    return jobs_as_json(_with_images(Job.objects.filter(room=room).unfinished()))
+    return jobs_as_json(Job.objects.filter(room=room).unfinished().with_images())
 
 
-def _ended(room: Room, before: Mapping[str, JobJson]) -> list[JobJson]:
-    done = Count("images", filter=Q(images__state=ImageState.DONE))
-    rows = (
-        Job.objects.filter(room=room, state__in=JOB_ENDED)
-        .annotate(pictures=done)
-        .filter(Q(pictures__gt=0) | Q(state=JobState.FAILED))
-        .order_by("-created_at")
-        .values_list("pk", "state", "pictures")[:SHOWN_ENDED_JOBS]
-    )
+def _ended(room: Room, before: Mapping[str, JobJson]) -> tuple[list[JobJson], str | None]:
+    shown = Job.objects.filter(room=room).ended().with_pictures_or_failed()
+    columns = ("state", "pictures")
+    rows, older = newest(shown.counting_pictures(), SHOWN_ENDED_JOBS, columns=columns)
     kept: list[JobJson] = []
     missing = []
     for pk, state, pictures in rows:
@@ -98,14 +104,9 @@ def _ended(room: Room, before: Mapping[str, JobJson]) -> list[JobJson]:
         else:
             missing.append(pk)
     if missing:
-        kept += jobs_as_json(_with_images(Job.objects.filter(pk__in=missing)))
-    return kept
+        kept += jobs_as_json(Job.objects.filter(pk__in=missing).with_images())
+    return kept, older
 
 
 def _pictures(job: JobJson) -> int:
     return sum(image["url"] is not None for image in job["images"])
-
-
-def _with_images(jobs: JobQuerySet) -> JobQuerySet:
-    images = Image.objects.select_related("worker").order_by("index")
-    return jobs.prefetch_related(Prefetch("images", images))

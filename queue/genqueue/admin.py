@@ -226,7 +226,7 @@ def monitor(request: HttpRequest) -> HttpResponse:
         "stats": statistics.snapshot(),
         "workers": Worker.objects.online().order_by("name"),
         "leased": leased.order_by("leased_at"),
-        "oldest": Job.objects.filter(state=JobState.QUEUED).order_by("created_at").first(),
+        "oldest": Job.objects.unfinished().filter(state=JobState.QUEUED).first(),
         "now": timezone.now(),
     }
     return TemplateResponse(request, "admin/queue/monitor.html", context, headers={"Refresh": "2"})

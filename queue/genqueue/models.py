@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from genqueue.transitions import (
@@ -142,10 +143,38 @@ class Worker(models.Model):
 
 class JobQuerySet(models.QuerySet["Job"]):
     def unfinished(self) -> "JobQuerySet":
-        return self.filter(state__in=[JobState.QUEUED, JobState.RUNNING])
+        """Queued or running. By the time of their end (a constraint ties both), because an index
+        finds the few without one among all jobs of a room."""
+        return self.filter(finished_at=None)
 
     def ended(self) -> "JobQuerySet":
         return self.filter(state__in=JOB_ENDED)
+
+    def with_pictures(self) -> "JobQuerySet":
+        """Those of which a picture is finished."""
+        return self.filter(models.Exists(_finished_images()))
+
+    def with_pictures_or_failed(self) -> "JobQuerySet":
+        return self.filter(models.Exists(_finished_images()) | Q(state=JobState.FAILED))
+
+    def counting_pictures(self) -> "JobQuerySet":
+        """Adds `pictures`, how many are finished. For a page of jobs: it counts for each."""
+        number = _finished_images().order_by().values("job").annotate(number=models.Count("pk"))
+        return self.annotate(pictures=Coalesce(models.Subquery(number.values("number")), 0))
+
+    def made_before(self, created_at: datetime, job_id: uuid.UUID) -> "JobQuerySet":
+        """In the order of (created_at, id)."""
+        earlier = Q(created_at__lt=created_at) | Q(created_at=created_at, pk__lt=job_id)
+        return self.filter(earlier, created_at__lte=created_at)  # the index knows the latter
+
+    def with_images(self) -> "JobQuerySet":
+        """Fetches what their JSON needs."""
+        images = Image.objects.select_related("worker").order_by("index")
+        return self.prefetch_related(models.Prefetch("images", images))
+
+
+def _finished_images() -> "models.QuerySet[Image]":
+    return Image.objects.filter(job=models.OuterRef("pk"), state=ImageState.DONE)
 
 
 class Job(models.Model):
@@ -178,7 +207,8 @@ class Job(models.Model):
         ordering: ClassVar = ["created_at", "id"]
         indexes: ClassVar = [
             models.Index(fields=["room", "created_at"], name="queue_job_room"),
-            models.Index(fields=["state", "created_at"], name="queue_job_state"),
+            models.Index(fields=["room", "finished_at", "created_at"], name="queue_job_room_end"),
+            models.Index(fields=["state", "finished_at"], name="queue_job_state"),
             models.Index(fields=["finished_at"], name="queue_job_finished"),
             models.Index(fields=["started_at"], name="queue_job_started"),
         ]
@@ -226,10 +256,10 @@ class Image(models.Model):
     seconds = models.FloatField(default=0, help_text="computing time of its finished chunks")
 
     class Meta:
-        ordering: ClassVar = ["job", "index"]
+        ordering: ClassVar = ["job_id", "index"]  # by "job" it would join the jobs for their order
         indexes: ClassVar = [
-            models.Index(fields=["state"], name="queue_image_state"),
-            models.Index(fields=["finished_at"], name="queue_image_finished"),
+            models.Index(fields=["state", "job"], name="queue_image_state"),
+            models.Index(fields=["state", "finished_at"], name="queue_image_finished"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["job", "index"], name="image_index_once"),
@@ -284,7 +314,7 @@ class Chunk(models.Model):
         ordering: ClassVar = ["id"]
         indexes: ClassVar = [
             models.Index(fields=["state", "deadline"], name="queue_chunk_state"),
-            models.Index(fields=["finished_at"], name="queue_chunk_finished"),
+            models.Index(fields=["state", "finished_at"], name="queue_chunk_finished"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

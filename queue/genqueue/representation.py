@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import Prefetch, Q
+from django.db.models import Q
 
-from genqueue import faults, presence
+from genqueue import faults, paging, presence
 from genqueue.clients import client_label
 from genqueue.forecast import Forecast, forecast
 from genqueue.models import Image, Job, Room, Worker
@@ -19,43 +19,45 @@ from genqueue.shapes import (
 )
 from genqueue.transitions import JOB_ENDED, ImageState, JobState
 
+ENDED_JOBS_A_PAGE = 100
+
 
 def job_as_json(job: Job) -> JobJson:
     """One job with its images, as it is now."""
-    return jobs_as_json([job])[0]
+    expected = {} if job.state in JOB_ENDED else forecast({job.pk})
+    images = job.images.select_related("worker").order_by("index")
+    return _job(job, expected.get(job.pk), images)
 
 
 def jobs_as_json(jobs: Iterable[Job]) -> list[JobJson]:
-    """Jobs in the given order; prefetch `images__worker` for many."""
+    """Jobs in the given order; for many, with `with_images`."""
     jobs = list(jobs)
     unfinished = {job.pk for job in jobs if job.state not in JOB_ENDED}
     expected = forecast(unfinished) if unfinished else {}
-    return [_job(job, expected.get(job.pk)) for job in jobs]
+    return [_job(job, expected.get(job.pk), job.images.all()) for job in jobs]
 
 
-def room_as_json(room_id: str) -> RoomJson:
-    """The room's jobs, oldest first, its workers and how many peers look at it.
+def room_as_json(room_id: str, before: paging.Cursor | None = None) -> RoomJson:
+    """The room with its unfinished and its newest ended jobs, or a page of older ended ones.
 
-    A room nobody has used yet is empty and has revision 0.
+    before: `older` of another answer. A room nobody has used yet is empty and has revision 0.
     """
     room = Room.objects.filter(pk=room_id).first()
-    peers = presence.peers(room_id)
-    if room is None:
-        return RoomJson(
-            room=room_id, title="", owner=None, paused=False, revision=0, jobs=[],
-            workers=room_workers(None), peers=peers,
-        )  # fmt: skip
-    images = Prefetch("images", Image.objects.select_related("worker").order_by("index"))
-    jobs = Job.objects.filter(room=room).prefetch_related(images)
+    of_room = Job.objects.filter(room_id=room_id)
+    unfinished = [] if before is not None else list(of_room.unfinished().with_images())
+    rows, older = paging.newest(of_room.ended(), ENDED_JOBS_A_PAGE, before)
+    ended = Job.objects.filter(pk__in=[pk for (pk,) in rows]).with_images()
+    jobs = {job.pk: job for job in [*unfinished, *ended]}  # one may have ended in between
     return RoomJson(
-        room=room.pk,
-        title=room.title,
-        owner=client_label(room.owner) if room.owner else None,
-        paused=room.paused,
-        revision=room.revision,
-        jobs=jobs_as_json(jobs),
+        room=room_id,
+        title=room.title if room else "",
+        owner=client_label(room.owner) if room and room.owner else None,
+        paused=room.paused if room else False,
+        revision=room.revision if room else 0,
+        jobs=jobs_as_json(sorted(jobs.values(), key=lambda job: (job.created_at, job.pk))),
+        older=older,
         workers=room_workers(room),
-        peers=peers,
+        peers=presence.peers(room_id),
     )
 
 
@@ -70,7 +72,7 @@ def room_workers(room: Room | None) -> list[RoomWorkerJson]:
     ]
 
 
-def _job(job: Job, expected: Forecast | None) -> JobJson:
+def _job(job: Job, expected: Forecast | None, images: Iterable[Image]) -> JobJson:
     ended_badly = job.state == JobState.FAILED
     waits = job.state == JobState.QUEUED
     ended = job.state in JOB_ENDED
@@ -94,7 +96,7 @@ def _job(job: Job, expected: Forecast | None) -> JobJson:
         started_at=_time(job.started_at),
         finished_at=_time(job.finished_at),
         error=_error(job) if ended_badly else None,
-        images=[_image(job, image) for image in job.images.all()],
+        images=[_image(job, image) for image in images],
     )
 
 

@@ -24,7 +24,7 @@ from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 from genqueue import actions, files, presence
 from genqueue.locks import lock_room
 from genqueue.models import Chunk, Image, Job, Room, Speed, Worker
-from genqueue.transitions import ImageState, JobState, WorkerState, lock_job
+from genqueue.transitions import ChunkState, ImageState, JobState, WorkerState, lock_job
 
 BEAT = timedelta(minutes=5)
 BATCH = 50  # of each kind; a full batch is followed by another one with the next sweep
@@ -93,8 +93,9 @@ def _chunks(before: datetime | None) -> int:
         return 0
     # Found by their own time: a job that waits in a paused room may have chunks of long ago.
     long_ended = Job.objects.filter(pk=OuterRef("job_id"), finished_at__lt=before)
-    old = Chunk.objects.filter(Exists(long_ended), finished_at__lt=before).order_by()
-    job_ids = list(old.values_list("job_id", flat=True).distinct()[:BATCH])
+    ended = [ChunkState.DONE, ChunkState.FAILED, ChunkState.CANCELLED]
+    old = Chunk.objects.filter(Exists(long_ended), state__in=ended, finished_at__lt=before)
+    job_ids = list(old.order_by().values_list("job_id", flat=True).distinct()[:BATCH])
     for job_id in job_ids:
         with transaction.atomic():
             if lock_job(job_id):

@@ -93,6 +93,9 @@ class RoomJson(TypedDict):
     revision: int
     """Grows with every visible change."""
     jobs: list[JobJson]
+    """Unfinished and the newest ended ones, in the order in which they were made."""
+    older: str | None
+    """`?before=` with this answers with the ended jobs before these. Null: there are none."""
     workers: list[RoomWorkerJson]
     peers: int
     """Browser tabs that have this room open."""

@@ -1,6 +1,8 @@
 """Statistics of the whole server, read from the database at most once a second per process.
 
 Times are of the newest 500 jobs. `images_in_all` and `steps_in_all` also count what was removed.
+No reading looks at all rows, but for the number of ended ones, which is counted the more seldom the
+longer that takes.
 """
 
 import threading
@@ -9,21 +11,23 @@ from datetime import datetime, timedelta
 from typing import get_args
 
 from django.conf import settings
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Model, QuerySet, Sum
 from django.utils import timezone
 
 from genqueue import presence
 from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Tally, Worker
 from genqueue.shapes import SpreadJson, State, StatsJson
-from genqueue.transitions import ChunkState, ImageState, JobState
+from genqueue.transitions import JOB_ENDED, ChunkState, ImageState, JobState
 
 REUSED_FOR_SECONDS = 1.0
 NEWEST_JOBS = 500
+COUNTING_PAUSE = 19  # times as long as the counting took
 
 
 _started = time.monotonic()
 _lock = threading.Lock()
 _latest: tuple[float, StatsJson] | None = None
+_ended_counts: dict[type[Model], tuple[float, dict[str, int]]] = {}  # (when to count again, last)
 
 
 def snapshot() -> StatsJson:
@@ -39,6 +43,7 @@ def forget() -> None:
     """The next snapshot reads anew (tests)."""
     global _latest
     _latest = None
+    _ended_counts.clear()
 
 
 def _read() -> StatsJson:
@@ -72,8 +77,26 @@ def _read() -> StatsJson:
 
 
 def _by_state(rows: "QuerySet[Job] | QuerySet[Image]") -> dict[State, int]:
-    found = dict(rows.values_list("state").annotate(number=Count("pk")))
+    live = rows.filter(state__in=[JobState.QUEUED, JobState.RUNNING])  # images' are named alike
+    found = _ended(rows.filter(state__in=JOB_ENDED)) | _counted(live)
     return {state: found.get(state, 0) for state in get_args(State)}
+
+
+def _ended(rows: "QuerySet[Job] | QuerySet[Image]") -> dict[str, int]:
+    """How many there are, or were lately: there may be millions. A twentieth of the time at most
+    is spent on counting them, so the more there are, the less up to date is their number.
+    """
+    again_at, counted = _ended_counts.get(rows.model, (0.0, {}))
+    began = time.monotonic()
+    if began >= again_at:
+        counted = _counted(rows)
+        now = time.monotonic()
+        _ended_counts[rows.model] = now + COUNTING_PAUSE * (now - began), counted
+    return counted
+
+
+def _counted(rows: "QuerySet[Job] | QuerySet[Image]") -> dict[str, int]:
+    return dict(rows.values_list("state").annotate(number=Count("*")))
 
 
 def _steps_since(moment: datetime) -> int:

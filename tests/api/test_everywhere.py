@@ -59,7 +59,7 @@ def test_an_unknown_host_is_refused_in_json():
 
 
 def test_a_fault_of_the_server_is_json_and_says_nothing_of_its_inside(monkeypatch):
-    def fail(room_id):
+    def fail(room_id, before):
         raise RuntimeError("the inside")
 
     monkeypatch.setattr("genqueue.representation.room_as_json", fail)

@@ -1,9 +1,12 @@
 """GET /api/queue/{room}"""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from genqueue import actions
-from genqueue.models import Room
+from genqueue import actions, forecast, representation
+from genqueue.models import Job, Room
 from genqueue.representation import room_as_json
 from genqueue.shapes import RoomJson
 from tests.api.conftest import has_shape, post, refused
@@ -35,6 +38,66 @@ def test_jobs_are_listed_in_order_with_their_positions(alice, bob):
     jobs = bob.browser.get("/api/queue/kitchen").json()["jobs"]
     assert [job["id"] for job in jobs] == made
     assert sorted(job["position"] for job in jobs) == [1, 2, 3]
+
+
+def test_ended_jobs_come_in_pages_and_unfinished_ones_always(alice, monkeypatch):
+    monkeypatch.setattr(representation, "ENDED_JOBS_A_PAGE", 2)
+    waiting = post(alice.browser).json()["id"]
+    ended = [post(alice.browser).json()["id"] for _ in range(5)]
+    for job in Job.objects.filter(pk__in=ended):
+        actions.cancel_job(job)
+    Job.objects.filter(pk__in=ended[1:4]).update(created_at=timezone.now())  # the same moment
+    order = [str(job.pk) for job in Job.objects.all()]
+    assert order[0] == waiting
+
+    def page(before=None):
+        query = {} if before is None else {"before": before}
+        room = alice.browser.get("/api/queue/kitchen", query).json()
+        assert has_shape(room, RoomJson)
+        return [job["id"] for job in room["jobs"]], room["older"]
+
+    newest, older = page()
+    assert newest == [waiting, *order[-2:]]
+    second, oldest = page(older)
+    assert second == order[-4:-2]
+    actions.delete_job(Job.objects.get(pk=second[0]))  # where the next page goes on from
+    assert page(oldest) == (order[-5:-4], None)
+
+
+def test_when_nothing_is_older_it_says_so(alice, monkeypatch):
+    monkeypatch.setattr(representation, "ENDED_JOBS_A_PAGE", 1)
+    actions.cancel_job(Job.objects.get(pk=post(alice.browser).json()["id"]))
+    post(alice.browser)
+    assert alice.browser.get("/api/queue/kitchen").json()["older"] is None
+
+
+@pytest.mark.parametrize(
+    "before", ["", "x", "7", "0.0", "-1." + "0" * 32, "9" * 18 + "." + "0" * 32, "٣." + "0" * 32,
+               "1." + "G" * 32, "1." + "0" * 32 + "\n", "\0"],
+)  # fmt: skip
+def test_what_is_no_place_to_go_on_from_is_refused(alice, before):
+    response = alice.browser.get("/api/queue/kitchen", {"before": before})
+    assert refused(response, 422, "invalid-value")["field"] == "before"
+
+
+@pytest.mark.parametrize("moment", ["0", "9" * 17])
+def test_a_place_at_the_ends_of_time_is_one(alice, moment):
+    answer = alice.browser.get("/api/queue/kitchen", {"before": f"{moment}.{'f' * 32}"})
+    assert answer.status_code == 200
+
+
+def test_a_room_takes_as_many_queries_however_many_jobs_it_has(alice):
+    def queries() -> int:
+        forecast.forget()
+        with CaptureQueriesContext(connection) as asked:
+            alice.browser.get("/api/queue/kitchen")
+        return len(asked)
+
+    post(alice.browser)
+    few = queries()
+    for _ in range(4):
+        post(alice.browser, body={"prompt": "a rocket", "num_images": 4})
+    assert queries() == few
 
 
 def test_it_is_what_pages_and_sockets_get_and_what_the_schema_says(alice):

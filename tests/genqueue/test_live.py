@@ -40,6 +40,22 @@ class TestStatistics:
         with django_assert_num_queries(0):
             assert [statistics.snapshot() for _ in range(100)] == [first] * 100
 
+    def test_count_what_has_ended_the_more_seldom_the_longer_that_takes(self, alice, monkeypatch):
+        def ended_and_queued():
+            monkeypatch.setattr(statistics, "_latest", None)
+            jobs = statistics.snapshot()["jobs"]
+            return jobs["cancelled"], jobs["queued"]
+
+        job, _token = actions.submit_job("kitchen", alice.client_id, settings_of())
+        assert ended_and_queued() == (0, 1)
+        monkeypatch.setattr(statistics, "COUNTING_PAUSE", 10**6)
+        statistics.forget()
+        assert ended_and_queued() == (0, 1)
+        actions.cancel_job(job)
+        assert ended_and_queued() == (0, 0), "live ones are always counted"
+        statistics.forget()
+        assert ended_and_queued() == (1, 0)
+
     def test_remember_what_was_removed(self, alice, worker):
         actions.submit_job("kitchen", alice.client_id, settings_of())
         worker.do_all()

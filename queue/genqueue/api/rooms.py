@@ -2,10 +2,12 @@
 
 import re
 from http import HTTPStatus
+from typing import Annotated
 
 from django.http import HttpRequest, JsonResponse
 from ninja import Router
 from ninja.decorators import decorate_view
+from pydantic import WithJsonSchema
 
 from genqueue import actions, choices, representation
 from genqueue.api.bodies import reads_json
@@ -17,11 +19,15 @@ from genqueue.api.trust import (
     spend_budget_of_rooms,
 )
 from genqueue.clients import client_of
+from genqueue.paging import Cursor, cursor_in
 from genqueue.problems import Problem
 from genqueue.shapes import RoomJson
 
 router = Router(tags=["Queue"])
 
+Before = Annotated[
+    str | None, WithJsonSchema({"type": "string", "description": "`older` of another answer"})
+]
 _ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -41,14 +47,30 @@ def checked_room_id(room: str) -> str:
     "/queue/{room}",
     response=RoomJson,
     summary="The queue of a room",
-    openapi_extra=problems("invalid-room-id"),
+    openapi_extra=problems("invalid-room-id", "invalid-value"),
 )
-def get_queue(request: HttpRequest, room: RoomId) -> JsonResponse:
+def get_queue(request: HttpRequest, room: RoomId, before: Before = None) -> JsonResponse:
     """The room's jobs, oldest first: state, progress of each image, position, who computes what.
-    A room that nobody has used is empty."""
-    answer = JsonResponse(representation.room_as_json(checked_room_id(room)))
+    A room that nobody has used is empty.
+
+    These are all unfinished jobs and the newest 100 that have ended. With `before`, they are the
+    100 ended ones before that place."""
+    room_id = checked_room_id(room)
+    answer = JsonResponse(representation.room_as_json(room_id, _cursor(before)))
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _cursor(before: str | None) -> Cursor | None:
+    try:
+        return None if before is None else cursor_in(before)
+    except ValueError as error:
+        raise Problem(
+            "invalid-value",
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "before: only what another answer has as `older` is a place to go on from.",
+            field="before",
+        ) from error
 
 
 @router.post(
