@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -60,8 +61,7 @@ class JobAdmin(ReadOnly):
     exclude = ("client", "token_hash")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        done = Count("images", filter=Q(images__state="done"))
-        return Job.objects.select_related("room").annotate(done=done)
+        return Job.objects.select_related("room").counting_pictures()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [n for n in super().get_readonly_fields(request, obj) if n not in self.exclude]
@@ -72,7 +72,7 @@ class JobAdmin(ReadOnly):
 
     @admin.display(description="images done")
     def progress(self, job: Job) -> str:
-        return f"{job.done} of {job.num_images}"  # type: ignore[attr-defined]
+        return f"{job.pictures} of {job.num_images}"  # type: ignore[attr-defined]
 
     @admin.display
     def size(self, job: Job) -> str:
@@ -110,7 +110,7 @@ class JobAdmin(ReadOnly):
         ended = list(jobs.filter(state__in=JOB_ENDED))
         for job in ended:
             actions.delete_job(job)
-        self.message_user(request, f"Removed {len(ended)} jobs with their pictures.")
+        self.message_user(request, _removed(len(ended)))
 
 
 @admin.register(Image)
@@ -119,7 +119,7 @@ class ImageAdmin(ReadOnly):
     list_filter = ("state", "worker")
     search_fields = ("job__prompt", "job__room__id", "job__id")
     list_select_related = ("job", "worker")
-    ordering = ("-job__created_at", "index")
+    ordering = ("-pk",)  # as they were made, and the index of that is there
     actions = ("remove",)
 
     @admin.display
@@ -183,8 +183,10 @@ class RoomAdmin(ReadOnly):
     actions = ("pause", "resume", "clear_finished")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        def of_state(state: str) -> Count:
-            return Count("jobs", filter=Q(jobs__state=state))
+        def of_state(state: str) -> Coalesce:
+            jobs = Job.objects.unfinished().filter(room=OuterRef("pk"), state=state).order_by()
+            number = jobs.values("room").annotate(number=Count("pk")).values("number")
+            return Coalesce(Subquery(number), 0)
 
         return Room.objects.annotate(
             number_waiting=of_state(JobState.QUEUED), number_running=of_state(JobState.RUNNING)
@@ -213,8 +215,15 @@ class RoomAdmin(ReadOnly):
 
     @admin.action(description="Clear finished jobs of the selected rooms", permissions=["change"])
     def clear_finished(self, request: HttpRequest, rooms: QuerySet[Room]) -> None:
-        number = sum(actions.clear_finished(room.pk) for room in rooms)
-        self.message_user(request, f"Removed {number} jobs with their pictures.")
+        self.message_user(request, _removed(sum(actions.clear_finished(r.pk) for r in rooms)))
+
+
+def _removed(jobs: int) -> str:
+    return (
+        "Removed 1 job with its pictures."
+        if jobs == 1
+        else (f"Removed {jobs} jobs with their pictures.")
+    )
 
 
 def monitor(request: HttpRequest) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
 
 from genqueue import actions
 from genqueue.models import Chunk, Image, Job, Room, Worker
@@ -56,6 +57,20 @@ def test_nothing_shows_the_secrets_of_a_job_or_a_room(staff, job, alice):
         assert job.token_hash not in page
 
 
+def test_lists_count_what_they_say(staff, job):
+    jobs = staff.get("/admin/queue/job/").content.decode()
+    assert "2 of 2" in jobs
+    assert "0 of 1" in jobs
+    actions.submit_job("kitchen", "d" * 32, settings_of())
+    rooms = staff.get("/admin/queue/room/?o=6").content.decode()
+    assert '<td class="field-waiting">1</td><td class="field-running">1</td>' in rooms
+
+
+def test_browsers_find_the_icon_where_they_look_for_it(client):
+    address = client.get("/favicon.ico").url
+    assert finders.find(address.removeprefix("/static/")).endswith("icon.svg")
+
+
 def test_states_cannot_be_edited(staff, job):
     staff.post(f"/admin/queue/job/{job.pk}/change/", {"state": "queued"})
     job.refresh_from_db()
@@ -92,7 +107,7 @@ def test_pause_resume_and_clear_a_room(staff, job):
     assert Room.objects.get().paused
     act(staff, Room, "resume", room)
     assert not Room.objects.get().paused
-    assert act(staff, Room, "clear_finished", room) == ["Removed 1 jobs with their pictures."]
+    assert act(staff, Room, "clear_finished", room) == ["Removed 1 job with its pictures."]
 
 
 def test_the_monitor_shows_workers_and_their_chunks(staff, job):
