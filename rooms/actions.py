@@ -106,11 +106,12 @@ def vary(page: RoomPage, job_id: UUID, index: int) -> None:
 
 
 @action
-def delete(page: RoomPage, job_id: UUID, index: int) -> None:
+def delete(page: RoomPage, job_id: UUID, index: int) -> HttpResponse:
     image = page.image(job_id, index)
     if page.client not in (image.job.client, image.job.room.owner):
         raise Http404
     actions.delete_image(image)
+    return page.changed(gone=f"picture-{image.job_id}-{image.index}")
 
 
 def _form_of(image: Image) -> GenerateForm:

@@ -163,6 +163,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
                 room=now.head,
                 jobs=jobs,
                 gone=gone,
+                older=now.older,
             )
         )
 
@@ -180,6 +181,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
                 revision=now.revision,
                 room=now.head,
                 jobs=list(now.jobs.values()),
+                older=now.older,
                 peers=self.feed.peers,
                 peer=self.peer_id,
             )

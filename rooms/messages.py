@@ -29,12 +29,15 @@ class Resync(TypedDict):
 
 # To the page -----------------------------------------------------------------------------------
 class State(TypedDict):
-    """Everything; after connecting and after a resync. peer: the id of this very tab."""
+    """Everything; after connecting and after a resync. peer: the id of this very tab.
+
+    older: the cursor of pictures made before all that is shown, or None."""
 
     type: Literal["room.state"]
     revision: int
     room: HeadJson
     jobs: list[JobJson]
+    older: str | None
     peers: list[PeerJson]
     peer: str
 
@@ -48,6 +51,7 @@ class Changed(TypedDict):
     room: HeadJson
     jobs: list[JobJson]
     gone: list[str]
+    older: str | None
 
 
 class Peers(TypedDict):

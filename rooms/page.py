@@ -22,6 +22,7 @@ from genqueue import actions
 from genqueue.api.trust import spend_budget_of_jobs, spend_budget_of_rooms
 from genqueue.clients import client_label, client_of
 from genqueue.models import Image, Room
+from genqueue.paging import Cursor
 from genqueue.problems import Problem
 from genqueue.transitions import ImageState
 from rooms import presence, slots, state
@@ -64,16 +65,29 @@ class RoomPage:
             "room": self.room_id,
             "revision": now.revision,
             "title": head["title"],
-            "name": head["title"] or f"Room {short_id(self.room_id)}",
+            "name": name_of(head["title"], self.room_id),
             "paused": head["paused"],
             "queue": slots.queue_of(jobs, self.viewer, head["paused"]),
             "gallery": slots.gallery_of(jobs, self.viewer),
+            "older": slots.older_slots(self.room_id, now.older),
             "peers": [slots.peer_slots(peer, self.room_id, self.viewer, None) for peer in peers],
             "helpers": [
                 slots.helper_slots(worker, jobs, head["paused"]) for worker in head["workers"]
             ],
             "notices": slots.notice_slots(head, waiting),
         }
+
+    def older_pictures(self, before: Cursor | None) -> HttpResponse:
+        """Pictures made before this place, as a page of their own or as a part of the room's."""
+        jobs, older = state.older_pictures(self.room_id, before)
+        context = {
+            "gallery": slots.gallery_of(jobs, self.viewer),
+            "older": slots.older_slots(self.room_id, older),
+            "name": name_of(self.row.title if self.row else "", self.room_id),
+            "room_url": self.url,
+        }
+        template = "rooms/older_part.html" if is_htmx(self.request) else "rooms/older.html"
+        return render(self.request, template, context)
 
     def image(self, job_id: str | UUID, index: str | int) -> Image:
         """A finished picture of this room; 404 otherwise."""
@@ -134,12 +148,14 @@ class RoomPage:
         }
         return render(self.request, template, context, status=status)
 
-    def changed(self, problem: Problem | None = None) -> HttpResponse:
-        """After an action: the lists as they are now, and what could not be done."""
+    def changed(self, problem: Problem | None = None, gone: str = "") -> HttpResponse:
+        """After an action: the lists as they are now, and what could not be done.
+
+        gone: the id of a figure that is to leave the page, from among the older pictures too."""
         said = problem.detail if problem else ""
         status = int(problem.status) if problem else HTTPStatus.OK
         if is_htmx(self.request):
-            return self.partial("rooms/changed.html", status=status, said=said)
+            return self.partial("rooms/changed.html", status=status, said=said, gone=gone)
         return self.answer(status=status, said=said) if problem else self.back()
 
     def back(self) -> HttpResponse:
@@ -155,6 +171,10 @@ def _over_budget(request: HttpRequest) -> Problem | None:
     except Problem as problem:
         return problem
     return None
+
+
+def name_of(title: str, room_id: str) -> str:
+    return title or f"Room {short_id(room_id)}"
 
 
 def short_id(room_id: str) -> str:

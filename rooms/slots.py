@@ -202,6 +202,15 @@ def notice_slots(room: Json, waiting: int) -> Slots:
     }
 
 
+def older_slots(room: str, cursor: str | None) -> Slots:
+    """For rooms/older_link.html. cursor: of the pictures made before all that are shown."""
+    before = f"?before={cursor}" if cursor else ""  # htmx takes up links that have an address
+    return {
+        "older_url": f"/rooms/{room}/pictures/{before}",
+        "older_hidden": None if cursor else True,
+    }
+
+
 def person(label: str, viewer: Viewer) -> str:
     return "you" if label == viewer.label else f"guest {label[:6]}"
 

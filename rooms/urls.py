@@ -32,6 +32,7 @@ of_room: list[URLPattern | URLResolver] = [
     path("", views.room),
     path("form/", actions.other_model),
     path("read-picture/", actions.read_picture),
+    path("pictures/", views.older),
     path("pictures.zip", actions.pictures_zip),
     path("settings/", actions.room_settings),
     path("pause/", actions.pause),

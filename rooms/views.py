@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.db.models import Count, OuterRef, Q, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
@@ -19,6 +19,7 @@ from genqueue import actions, choices, statistics
 from genqueue.api.trust import spend_budget_of_rooms
 from genqueue.clients import client_of
 from genqueue.models import Image, Room
+from genqueue.paging import cursor_in
 from genqueue.presence import peers, visited
 from genqueue.problems import Problem
 from genqueue.transitions import ImageState, JobState
@@ -110,6 +111,17 @@ def room(request: HttpRequest, room_id: str) -> HttpResponse:
         return _generate(page)
     visited(room_id)
     return page.answer(form=_form_asked_for(request, room_id))
+
+
+@never_cache
+@require_safe
+def older(request: HttpRequest, room_id: str) -> HttpResponse:
+    """The room's pictures from a place on (`?before=`), or from the newest one."""
+    try:
+        before = cursor_in(request.GET["before"]) if "before" in request.GET else None
+    except ValueError:
+        raise Http404 from None
+    return RoomPage(request, room_id).older_pictures(before)
 
 
 def _form_asked_for(request: HttpRequest, room_id: str) -> GenerateForm:

@@ -1,16 +1,26 @@
 """What all tests share: the cast, and nothing left over from the test before."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from genqueue import forecast, orphans, retention, statistics
+from genqueue.api import trust
 from tests.cast import alice, bob, charlie
 
 __all__ = ["alice", "bob", "charlie"]
 
 # As `diffusion.backends` sets it; here some tests import torch before they open a backend.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
+@pytest.fixture
+def clock_of_budgets(monkeypatch):
+    """Budgets are for a minute of the clock: here it stands still, a second after one began."""
+    clock = SimpleNamespace(now=60_001.0)
+    monkeypatch.setattr(trust, "time", SimpleNamespace(time=lambda: clock.now))
+    return clock
 
 
 @pytest.fixture(autouse=True)

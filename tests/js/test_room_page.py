@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from genqueue.models import ChunkKind, Job, Room
+from rooms import state
 from tests.browser import violations
 from tests.studio import picture, settings_of
 
@@ -359,7 +360,7 @@ def test_what_failed_is_tried_again_and_its_failure_forgotten(open_page, alice, 
     studio.failed(kitchen, alice, "a rocket", seed=5)
     page = open_page(alice, "/rooms/kitchen/")
     connected(page)
-    expect(queue(page)).to_contain_text("Failed: It did not work out.")
+    expect(queue(page)).to_contain_text("Failed: The worker could not compute this.")
     page.get_by_role("button", name="Try again “a rocket”").click()
     expect(queue(page)).to_contain_text("Next in line")
     expect(queue(page)).to_contain_text("seed 5")
@@ -454,3 +455,42 @@ def test_axe_finds_nothing_and_no_page_scrolls_sideways(
             page.locator("a[data-open]").first.click()
             assert violations(page) == []
         page.close()
+
+
+def test_older_pictures_come_when_asked_for_and_go_when_deleted(
+    open_page, alice, kitchen, studio, site, monkeypatch
+):
+    monkeypatch.setattr(state, "SHOWN_ENDED_JOBS", 2)
+    monkeypatch.setattr(state, "OLDER_JOBS_A_PAGE", 2)
+    for number in range(2):
+        studio.made(kitchen, alice, f"picture {number}")
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    pictures = page.locator("figure img")
+    more = page.get_by_role("link", name="Older pictures")
+    expect(more).to_have_count(0)
+    for number in range(2, 6):  # these push the first ones off the page that lives
+        studio.made(kitchen, alice, f"picture {number}")
+    expect(pictures.first).to_have_attribute("alt", "picture 5")
+    expect(pictures).to_have_count(2)
+    more.click()
+    expect(pictures).to_have_count(4)
+    expect(page.get_by_role("heading", name="Older pictures")).to_be_focused()
+    more.click()
+    expect(pictures).to_have_count(6)
+    expect(more).to_have_count(0)
+    names = [f"picture {number}" for number in (5, 4, 3, 2, 1, 0)]
+    assert pictures.evaluate_all("all => all.map(({ alt }) => alt)") == names
+    assert violations(page) == []
+
+    oldest = page.get_by_role("figure").filter(has_text="picture 0")
+    oldest.get_by_text("More", exact=True).click()
+    oldest.get_by_role("button", name="Delete").click()
+    expect(pictures).to_have_count(5)
+    newest = page.get_by_role("figure").filter(has_text="picture 5")
+    newest.get_by_text("More", exact=True).click()
+    newest.get_by_role("button", name="Delete").click()
+    # What follows it to the page that lives is not there twice.
+    expect(page.get_by_role("figure").filter(has_text="picture 5")).to_have_count(0)
+    expect(pictures).to_have_count(4)
+    assert pictures.evaluate_all("all => all.map(({ alt }) => alt)") == names[1:5]

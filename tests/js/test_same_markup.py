@@ -169,6 +169,20 @@ def test_peers_helpers_and_notices_are_the_same(page, blank):
             compare(page, "notices", "rooms/notices.html", "noticeSlots", args, values)
 
 
+@pytest.mark.parametrize("cursor", [None, "1795461143916636.d58d753bee3c49e685c4823456234e43"])
+def test_the_way_to_older_pictures_is_the_same(page, cursor):
+    page.evaluate(  # it is on the page itself, not in a template: give the page one for this test
+        """(html) => { const holder = document.createElement('template');
+           holder.dataset.partialOf = 'older';
+           holder.innerHTML = html;
+           document.body.append(holder); }""",
+        render_to_string("rooms/older_link.html", {"s": None}),
+    )
+    values = slots.older_slots("kitchen", cursor)
+    args = ["kitchen", cursor]
+    compare(page, "older", "rooms/older_link.html", "olderSlots", args, values)
+
+
 def test_lists_have_the_same_order(page):
     jobs = [
         {**one, "id": str(number), "created_at": f"2026-01-01T00:0{number % 3}:00+00:00"}

@@ -18,7 +18,9 @@ def test_one_click_makes_a_room_with_128_random_bits_that_is_mine(alice):
     assert Room.objects.get(pk=first.url.split("/")[2]).owner == alice.client_id
 
 
-def test_too_many_rooms_from_one_address_are_refused_with_a_sentence(alice, bob, settings):
+def test_too_many_rooms_from_one_address_are_refused_with_a_sentence(
+    alice, bob, settings, clock_of_budgets
+):
     settings.P2PWEB_LIMITS = settings.P2PWEB_LIMITS | {"rooms_a_minute": 1}
     assert alice.browser.post("/rooms/").status_code == 303
     answer = bob.browser.post("/rooms/")

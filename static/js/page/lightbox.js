@@ -19,7 +19,7 @@ export function startLightbox(powered) {
   }
 
   function step(by) {
-    const figures = [...document.querySelectorAll('#pictures > figure')];
+    const figures = [...document.querySelectorAll('.pictures > figure')];
     const at = figures.findIndex((figure) => figure.id === shown);
     if (figures.length) show(figures[(at + by + figures.length) % figures.length]);
   }

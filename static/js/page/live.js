@@ -1,7 +1,7 @@
 // Puts the room into the page: fills the partials, and never touches what did not change.
 
 import { fill, reconcile } from 'page/slots.js';
-import { galleryOf, helperSlots, noticeSlots, peerSlots, queueOf } from 'page/view.js';
+import { galleryOf, helperSlots, noticeSlots, olderSlots, peerSlots, queueOf } from 'page/view.js';
 
 export class LivePage {
   #viewer;
@@ -24,6 +24,9 @@ export class LivePage {
     const pictures = document.getElementById('pictures');
     const fresh = reconcile(pictures, 'picture', galleryOf(jobs, viewer), added);
     pictures.dataset.revision = room.revision;
+    for (const { id } of fresh) document.querySelector(`.pictures ~ .pictures > #${id}`)?.remove();
+    const older = document.getElementById('older'); // gone with the last of them
+    if (older) fill(older, olderSlots(room.head.room, room.older));
     const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs, paused));
     reconcile(document.getElementById('helpers'), 'helper', helpers, added);
     fill(document.getElementById('notices'), noticeSlots(room.head, room.waiting.length));

@@ -7,6 +7,7 @@ export class Room {
   head = null;
   peers = [];
   peer = null; // the id of this very tab
+  older = null; // cursor of the pictures made before all of these
 
   // Oldest first, as the server sends them.
   get jobs() {
@@ -44,9 +45,10 @@ export class Room {
     }
   }
 
-  #head({ revision, room }) {
+  #head({ revision, room, older }) {
     this.revision = revision;
     this.head = room;
+    this.older = older;
   }
 
   // Pictures that are there, as "job/number".

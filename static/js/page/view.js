@@ -182,6 +182,12 @@ export function galleryOf(jobs, viewer) {
   );
 }
 
+// cursor: of the pictures made before all that are shown
+export const olderSlots = (room, cursor) => ({
+  older_url: `/rooms/${room}/pictures/${cursor ? `?before=${cursor}` : ''}`,
+  older_hidden: cursor ? null : true,
+});
+
 export const person = (label, viewer) =>
   label === viewer.label ? 'you' : `guest ${label.slice(0, 6)}`;
 
