@@ -145,7 +145,7 @@ def delete_job(job: Job) -> None:
     job.refresh_from_db()
     if job.state not in JOB_ENDED:
         raise Problem("not-finished", 409, "This job is not finished: cancel it first.")
-    files.delete_others_on_commit(job.pk)
+    files.delete_folder_on_commit(job.pk)
     job.delete()
     events.announce(job.room_id)
 

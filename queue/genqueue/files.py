@@ -7,7 +7,7 @@ nobody could know, `orphans` finds.
 
 import contextlib
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -47,23 +47,18 @@ def delete_on_commit(names: Iterable[str]) -> None:
         transaction.on_commit(lambda: delete(doomed), robust=True)
 
 
-def delete_others_on_commit(job_id: UUID, kept: Collection[str] = ()) -> None:
-    """Remove whatever lies in the job's folder but `kept`, and the folder when nothing is kept.
+def delete_folder_on_commit(job_id: UUID) -> None:
+    """All files of a job that goes, named by a row or not (`orphans` looks after the others)."""
 
-    This also finds what no row names: files of a worker that was killed while it wrote them.
-    """
-
-    def delete_others() -> None:
+    def delete_folder() -> None:
         folder = job_folder(job_id)
         with contextlib.suppress(FileNotFoundError):  # a job that nobody began has no folder
             _folders, files = default_storage.listdir(folder)
-            names = [f"{folder}/{file}" for file in files]
-            delete(name for name in names if name not in kept)
-        if not kept:
-            with contextlib.suppress(OSError):  # a late worker's file in it is no harm
-                default_storage.delete(folder)
+            delete(f"{folder}/{file}" for file in files)
+        with contextlib.suppress(OSError):  # a late worker's file in it is no harm
+            default_storage.delete(folder)
 
-    transaction.on_commit(delete_others, robust=True)
+    transaction.on_commit(delete_folder, robust=True)
 
 
 def job_folder(job_id: UUID) -> str:

@@ -125,17 +125,6 @@ class TestChunks:
         prune(after=DAY)
         assert job.chunks.filter(kind="encode").exists()
 
-    def test_go_with_the_files_that_a_killed_worker_left(
-        self, alice, worker, django_capture_on_commit_callbacks
-    ):
-        with django_capture_on_commit_callbacks(execute=True):
-            job = made(worker, alice)
-        left = files.write(files.job_folder(job.pk), ".safetensors", b"half a latent")
-        with django_capture_on_commit_callbacks(execute=True):
-            prune(after=8 * DAY)
-        assert not default_storage.exists(left)
-        assert files.read(job.images.get().picture)
-
 
 def test_a_cancelled_image_keeps_no_checkpoint(alice, worker):
     job = submit(alice)
