@@ -173,6 +173,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """The safetensors files of one part of a model: one file, or those that its index names.
+
+    `stem` is "diffusion_pytorch_model" (diffusers) or "model" (transformers). Raises
+    ModelFolderError for an index that names a file elsewhere; the files need not exist.
+    """
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return [folder / f"{stem}.safetensors"]
+    names = sorted(set(read_json(index)["weight_map"].values()))
+    if any(Path(name).name != name for name in names):
+        raise ModelFolderError(f"{folder.name}/{index.name} names a file outside of its folder")
+    return [folder / name for name in names]
+
+
 def _vae_scale(config: Mapping[str, Any]) -> int:
     match config.get("_class_name"):
         case "AutoencoderKL":

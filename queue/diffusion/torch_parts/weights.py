@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from diffusion.model_folder import ModelFolderError, read_json
+from diffusion.model_folder import ModelFolderError, weight_files
 
 Weights = dict[str, torch.Tensor]
 
@@ -25,7 +25,7 @@ def load_weights(
     ModelFolderError when a file is missing or broken.
     """
     weights: Weights = {}
-    for file in _files(folder, stem):
+    for file in weight_files(folder, stem):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  (not a dict)
@@ -34,16 +34,6 @@ def load_weights(
         except (OSError, SafetensorError) as error:
             raise ModelFolderError(f"{folder.name}/{file.name}: {error}") from error
     return weights
-
-
-def _files(folder: Path, stem: str) -> list[Path]:
-    index = folder / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        return [folder / f"{stem}.safetensors"]
-    names = sorted(set(read_json(index)["weight_map"].values()))
-    if any(Path(name).name != name for name in names):
-        raise ModelFolderError(f"{folder.name}/{index.name} names a file outside of its folder")
-    return [folder / name for name in names]
 
 
 class Part:
