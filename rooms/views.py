@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -48,24 +47,24 @@ def listed(request: HttpRequest) -> HttpResponse:
 
 def _listed() -> list[dict[str, Any]]:
     """Rooms that their owners listed, the fullest first, each with its newest picture."""
-    waiting = Count("jobs", filter=Q(jobs__state__in=[JobState.QUEUED, JobState.RUNNING]))
-    pictures = Image.objects.filter(job__room=OuterRef("pk"), state=ImageState.DONE)
-    newest = pictures.order_by("-finished_at")
-    rooms = Room.objects.filter(listed=True).annotate(
-        waiting=waiting,
-        newest_job=Subquery(newest.values("job_id")[:1]),
-        newest_index=Subquery(newest.values("index")[:1]),
-    )
+    listed = Room.objects.filter(listed=True).with_newest_job()
+    listed = listed.counting_jobs(waiting=[JobState.QUEUED, JobState.RUNNING])
+    columns = ("pk", "title", "waiting", "newest_job")
+    rooms = list(listed.order_by("-revision").values(*columns)[:LISTED_ROOMS])
+    jobs = [room["newest_job"] for room in rooms]
+    finished = Image.objects.filter(job__in=jobs, state=ImageState.DONE).order_by("-index")
+    pictures = {
+        image.job_id: f"/api/jobs/{image.job_id}/images/{image.index}.png" for image in finished
+    }
     rows = [
         {
-            "id": room.pk,
-            "title": room.title,
-            "peers": peers(room.pk),
-            "waiting": room.waiting,
-            "picture": room.newest_job
-            and f"/api/jobs/{room.newest_job}/images/{room.newest_index}.png",
+            "id": room["pk"],
+            "title": room["title"],
+            "peers": peers(room["pk"]),
+            "waiting": room["waiting"],
+            "picture": pictures.get(room["newest_job"]),
         }
-        for room in rooms.order_by("-revision")[:LISTED_ROOMS]
+        for room in rooms
     ]
     return sorted(rows, key=lambda row: -row["peers"])
 

@@ -16,6 +16,7 @@ from genqueue.locks import lock_client, lock_room
 from genqueue.models import Chunk, ChunkKind, Image, Job, RemovedClient, Room
 from genqueue.problems import Problem
 from genqueue.transitions import (
+    CHUNK_LIVE,
     IMAGE_ENDED,
     JOB_ENDED,
     ChunkState,
@@ -86,34 +87,32 @@ def _refuse_beyond(count: int, limit: int, code: str, who_has: str) -> None:
         )
 
 
+@transaction.atomic
 def cancel_job(job: Job) -> bool:
     """Stop a queued or running job; its worker stops within one step. False: it had ended."""
-    with transaction.atomic():
-        lock_job(job.pk)
-        state = Job.objects.filter(pk=job.pk).values_list("state", flat=True).first()
-        if state is None or state in JOB_ENDED:
-            return False
-        job.refresh_from_db()
-        now = timezone.now()
-        end_images(job, ImageState.CANCELLED)
-        cancelled = move(Job, job.pk, state, JobState.CANCELLED, finished_at=now)
-        assert cancelled, "the row lock is held"
-        events.announce(job.room_id)
+    lock_job(job.pk)
+    state = Job.objects.filter(pk=job.pk).values_list("state", flat=True).first()
+    if state is None or state in JOB_ENDED:
+        return False
+    job.refresh_from_db()
+    _cancel_images(job)
+    cancelled = move(Job, job.pk, state, JobState.CANCELLED, finished_at=timezone.now())
+    assert cancelled, "the row lock is held"
+    events.announce(job.room_id)
     job.refresh_from_db()
     return True
 
 
-def end_images(job: Job, ending: ImageState) -> None:
-    """Move every unfinished image, and every live chunk, of a locked job to its end."""
+def _cancel_images(job: Job) -> None:
+    """Every unfinished image, and every live chunk, of a locked job."""
     now = timezone.now()
-    for chunk in Chunk.objects.filter(job=job, state__in=[ChunkState.PENDING, ChunkState.LEASED]):
+    for chunk in Chunk.objects.filter(job=job, state__in=CHUNK_LIVE):
         move(Chunk, chunk.pk, chunk.state, ChunkState.CANCELLED, deadline=None, finished_at=now)
     for image in Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED):
-        move(Image, image.pk, image.state, ending, finished_at=now)
+        move(Image, image.pk, image.state, ImageState.CANCELLED, finished_at=now)
         files.delete_on_commit(files.working_files(image))
         image.checkpoints.all().delete()
-    if not Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED).exists():
-        files.delete_on_commit([job.conditioning])
+    files.delete_on_commit([job.conditioning])
 
 
 @transaction.atomic

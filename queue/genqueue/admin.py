@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -183,13 +182,8 @@ class RoomAdmin(ReadOnly):
     actions = ("pause", "resume", "clear_finished")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        def of_state(state: str) -> Coalesce:
-            jobs = Job.objects.unfinished().filter(room=OuterRef("pk"), state=state).order_by()
-            number = jobs.values("room").annotate(number=Count("pk")).values("number")
-            return Coalesce(Subquery(number), 0)
-
-        return Room.objects.annotate(
-            number_waiting=of_state(JobState.QUEUED), number_running=of_state(JobState.RUNNING)
+        return Room.objects.counting_jobs(
+            number_waiting=[JobState.QUEUED], number_running=[JobState.RUNNING]
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:

@@ -4,6 +4,7 @@ Latents, conditioning, previews and pictures are files in Django's storage, neve
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -35,6 +36,24 @@ class WorkerKind(models.TextChoices):
     REMOTE = "remote"
 
 
+class RoomQuerySet(models.QuerySet["Room"]):
+    def counting_jobs(self, **states: Sequence[JobState]) -> "RoomQuerySet":
+        """Adds each name as the number of unfinished jobs in these states."""
+        of_room = Job.objects.unfinished().filter(room=models.OuterRef("pk")).order_by()
+        numbers = {}
+        for name, wanted in states.items():
+            jobs = of_room.filter(state__in=wanted).values("room")
+            number = jobs.annotate(number=models.Count("pk")).values("number")
+            numbers[name] = Coalesce(models.Subquery(number), 0)
+        return self.annotate(**numbers)
+
+    def with_newest_job(self) -> "RoomQuerySet":
+        """Adds `newest_job`, the id of the newest job with a finished picture, or None."""
+        jobs = Job.objects.filter(room=models.OuterRef("pk")).with_pictures()
+        newest = jobs.order_by("-created_at", "-pk").values("pk")[:1]
+        return self.annotate(newest_job=models.Subquery(newest))
+
+
 class Room(models.Model):
     """A room has a row as soon as somebody makes it or adds a job to it."""
 
@@ -52,6 +71,8 @@ class Room(models.Model):
         default=0, db_index=True, help_text="grows with every visible change, over all rooms"
     )
     last_turn = models.BigIntegerField(default=0, help_text="when a worker last began here, ns")
+
+    objects = RoomQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from genqueue import actions
 from genqueue.models import Room
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +58,18 @@ def test_only_listed_rooms_are_shown_with_their_newest_picture(alice, studio):
         assert "Come in" in page
         assert "/images/0.png" in page
         assert "secret" not in page
+
+
+def test_a_listed_room_shows_how_many_wait_and_the_newest_picture_that_is_left(alice, studio):
+    studio.made("open", alice)
+    newest = studio.made("open", alice, num_images=3)
+    actions.delete_image(newest.images.first())
+    studio.failed("open", alice)
+    studio.ask("open", alice)
+    Room.objects.update(listed=True)
+    page = alice.browser.get("/listed/").content.decode()
+    assert f"/api/jobs/{newest.pk}/images/1.png" in page
+    assert "0 here, 1 in the queue" in page
 
 
 def test_a_visitor_gets_a_cookie_that_scripts_cannot_read(client):
