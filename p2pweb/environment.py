@@ -52,6 +52,12 @@ def database_url(base_dir: Path, data_dir: Path) -> str:
     return f"sqlite:///{(base_dir / path).resolve()}"
 
 
+def folder(name: str) -> Path | None:
+    """A whole path; a relative one counts from where this process was started."""
+    value = text(name)
+    return Path(value).resolve() if value else None
+
+
 def secret_key(data_dir: Path) -> str:
     """SECRET_KEY, or one made on first use and kept in the data folder, readable by us alone.
 

@@ -8,7 +8,7 @@ import dj_database_url
 from p2pweb import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(environment.text("P2PWEB_DATA_DIR", str(BASE_DIR / "data"))).resolve()
+DATA_DIR = environment.folder("P2PWEB_DATA_DIR") or BASE_DIR / "data"
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 REDIS_URL = environment.text("REDIS_URL")
@@ -155,9 +155,8 @@ mimetypes.add_type("text/javascript", ".mjs")
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/wgsl", ".wgsl")
 
-MODEL_ROOTS = [BASE_DIR / "models"]
-if environment.text("P2PWEB_MODELS_DIR"):
-    MODEL_ROOTS.append(Path(environment.text("P2PWEB_MODELS_DIR")).resolve())
+MODELS_DIR = environment.folder("P2PWEB_MODELS_DIR")
+MODEL_ROOTS = [BASE_DIR / "models", *([MODELS_DIR] if MODELS_DIR else [])]
 DEFAULT_MODEL = environment.text("P2PWEB_DEFAULT_MODEL", "prx-emoji")
 BACKEND = environment.text("P2PWEB_BACKEND", "auto")
 

@@ -45,3 +45,11 @@ def test_other_databases_are_refused_by_name_of_the_variable(monkeypatch, given)
     monkeypatch.setenv("DATABASE_URL", given)
     with pytest.raises(ValueError, match="DATABASE_URL"):
         environment.database_url(BASE, DATA)
+
+
+def test_a_folder_counts_from_where_the_process_was_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("P2PWEB_MODELS_DIR", "mine")
+    assert environment.folder("P2PWEB_MODELS_DIR") == tmp_path / "mine"
+    monkeypatch.setenv("P2PWEB_MODELS_DIR", " ")
+    assert environment.folder("P2PWEB_MODELS_DIR") is None

@@ -82,7 +82,9 @@ class Supervisor(threading.Thread):
             **os.environ,
             worker.WORKER_ID: str(self.worker_id),
             worker.SUPERVISOR_PID: str(os.getpid()),
+            # Whole paths: the site may have been started in another folder.
             "P2PWEB_DATA_DIR": str(settings.DATA_DIR),
+            "P2PWEB_MODELS_DIR": str(settings.MODELS_DIR or ""),
         }
         # A session of its own: Ctrl-C in the terminal reaches the site, which stops the worker.
         return subprocess.Popen(  # noqa: S603  (our own command)
