@@ -199,7 +199,7 @@ def room_settings(page: RoomPage) -> HttpResponse:
     with transaction.atomic():
         Room.objects.filter(pk=room.pk).update(title=room.title, listed=room.listed)
         events.announce(room.pk)
-    return _owner_panel(page, room)
+    return _owner_panel(page, room, saved=True)
 
 
 @action
@@ -220,7 +220,7 @@ def _own_room(page: RoomPage) -> Room:
     return page.row
 
 
-def _owner_panel(page: RoomPage, room: Room) -> HttpResponse:
+def _owner_panel(page: RoomPage, room: Room, saved: bool = False) -> HttpResponse:
     if not is_htmx(page.request):
         return page.back()
-    return page.partial("rooms/owner.html", listed=room.listed, saved=True)
+    return page.partial("rooms/owner.html", listed=room.listed, saved=saved)

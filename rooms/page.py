@@ -174,12 +174,10 @@ def _over_budget(request: HttpRequest) -> Problem | None:
 
 
 def name_of(title: str, room_id: str) -> str:
-    return title or f"Room {short_id(room_id)}"
-
-
-def short_id(room_id: str) -> str:
-    """A random id is long and says nothing, one that people chose is worth showing whole."""
-    return room_id if len(room_id) <= LONGEST_CHOSEN_ID else room_id[:8]
+    """The room's title, or its id: a random one is long and says nothing, one that people chose is
+    worth showing whole. Twin of nameOf in static/js/page/title.js."""
+    short = room_id if len(room_id) <= LONGEST_CHOSEN_ID else room_id[:8]
+    return title or f"Room {short}"
 
 
 def see(address: str) -> HttpResponse:

@@ -131,8 +131,9 @@ def _side_refusals(
 def _range_refusals(field: str, value: float, low: float, high: float) -> Iterator[SettingsError]:
     if not low <= value <= high:  # also refuses NaN
         words = "number of images" if field == "num_images" else field
+        given = value if isinstance(value, int) else f"{value:.10g}"
         yield SettingsError(
             f"{field.replace('_', '-')}-out-of-range",
             field,
-            f"The {words} must be between {low:g} and {high:.10g}; {value} is not.",
+            f"The {words} must be between {low:g} and {high:.10g}; {given} is not.",
         )

@@ -56,6 +56,12 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def grouped(value: int | None) -> str:
+    """12345 as `12,345`; nothing known is 0."""
+    return f"{value or 0:,}"
+
+
+@register.filter
 def long(value: float) -> str:
     """Seconds in the two largest units: `3 days 4 h`, `12 min 5 s`."""
     left = int(value)

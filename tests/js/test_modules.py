@@ -259,3 +259,11 @@ def test_file_names_are_plain(run):
     assert json.dumps(run("view", body, *prompts)) == json.dumps(
         ["a-rocket", "picture", "x" * 48, "etc"]
     )
+
+
+@pytest.mark.parametrize("room", ["tuesday-lunch", "x" * 20, "x" * 21, "x" * 64])
+def test_a_room_is_called_the_same_whoever_renders_it(run, room):
+    from rooms.page import name_of
+
+    for title in ("", "Tuesday <lunch>"):
+        assert run("title", "return m.nameOf(...args);", title, room) == name_of(title, room)

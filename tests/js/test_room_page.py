@@ -396,6 +396,47 @@ def test_what_was_refused_is_not_said_for_ever(open_page, alice, kitchen, studio
     expect(page.locator("#said")).to_be_empty()
 
 
+def test_a_new_title_is_on_every_page_at_once(open_page, alice, bob, kitchen):
+    mine, theirs = open_page(alice, "/rooms/kitchen/"), open_page(bob, "/rooms/kitchen/")
+    connected(mine)
+    connected(theirs)
+    for title, name in (("Tuesday lunch", "Tuesday lunch"), ("", "Room kitchen")):
+        mine.get_by_label("Title").fill(title)
+        mine.get_by_role("button", name="Save").click()
+        for page in (mine, theirs):
+            expect(page.locator(".bar-title")).to_have_text(name)
+            expect(page.get_by_role("heading", level=1)).to_have_text(name)
+            expect(page).to_have_title(f"{name} · P2P Diffusion")
+
+
+def test_what_got_no_answer_is_not_said_to_be_refused(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    page.route("**/rooms/kitchen/", lambda route: route.abort())
+    prompt(page).fill("a rocket")
+    page.get_by_role("button", name="Generate").click()
+    said = page.get_by_text("No answer came from the server.")
+    expect(said).to_be_visible()
+    page.unroute_all()
+    prompt(page).press("End")
+    prompt(page).press_sequentially("s")
+    expect(said).not_to_be_visible()
+
+
+def test_what_is_wrong_with_a_field_is_said_until_it_is_changed(open_page, alice, kitchen):
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    pictures = page.get_by_role("spinbutton", name="Pictures")
+    pictures.fill("99")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#error-prompt")).to_contain_text("empty")
+    expect(page.locator("#error-num_images")).to_contain_text("between 1 and 16")
+    prompt(page).press_sequentially("a")
+    expect(page.locator("#error-prompt")).to_be_empty()
+    expect(prompt(page)).not_to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#error-num_images")).to_contain_text("between 1 and 16")
+
+
 def test_peers_are_listed_live_and_the_owner_may_remove_one(open_page, alice, bob, kitchen):
     mine = open_page(alice, "/rooms/kitchen/")
     connected(mine)

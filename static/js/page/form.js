@@ -30,6 +30,14 @@ export function startForm(room) {
   for (const type of ['input', 'change', 'toggle', 'htmx:after:swap']) {
     document.addEventListener(type, () => save(theForm(), room), type === 'toggle');
   }
+  // What is wrong with a field is said until it is changed.
+  for (const type of ['input', 'change']) {
+    document.addEventListener(type, ({ target }) => {
+      if (target.getAttribute('aria-invalid') !== 'true' || target.form !== theForm()) return;
+      target.removeAttribute('aria-invalid');
+      document.getElementById(`error-${target.name}`).textContent = '';
+    });
+  }
   // Morphing leaves details as their reader has them, so an error inside has to open them itself.
   document.addEventListener('htmx:after:swap', ({ detail }) => {
     if (document.querySelector('#more-settings .error:not(:empty)')) more().open = true;

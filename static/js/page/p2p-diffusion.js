@@ -7,11 +7,12 @@ import { startPresses, whenReleased } from 'page/press.js';
 import { visit } from 'page/recent.js';
 import { Room } from 'page/room.js';
 import { RoomSocket } from 'page/socket.js';
-import { announcement, titleOf } from 'page/title.js';
+import { announcement, nameOf, titleOf } from 'page/title.js';
+
+const LOST_AFTER_MS = 1500; // most losses are made good sooner; the page need not jump for them
 
 const { room: id, client: label } = document.body.dataset;
 const heading = document.querySelector('h1');
-const nameOf = () => `${room.head?.title || heading.textContent} · P2P Diffusion`;
 const powered = (element) => window.htmx?.process(element);
 
 document.documentElement.classList.add('scripted');
@@ -28,6 +29,7 @@ const room = new Room();
 const page = new LivePage({ label }, { added: powered });
 let seen = null; // pictures that were there before, so that only new ones are announced
 let drawing = false;
+let lostTimer = null;
 
 const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
 const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
@@ -38,11 +40,13 @@ const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
   },
   open() {
     document.body.dataset.connected = '';
+    clearTimeout(lostTimer);
     notice('offline', false);
   },
   closed() {
     delete document.body.dataset.connected;
-    notice('offline', true);
+    clearTimeout(lostTimer);
+    lostTimer = setTimeout(() => notice('offline', true), LOST_AFTER_MS);
   },
 });
 socket.connect();
@@ -63,7 +67,15 @@ function drawNow() {
   page.show(room);
   announce();
   leaveIfGone();
-  document.title = titleOf(room.jobs, nameOf(), room.head.paused);
+  showName(nameOf(room.head.title, id));
+}
+
+function showName(name) {
+  document.title = titleOf(room.jobs, `${name} · P2P Diffusion`, room.head.paused);
+  if (heading.textContent === name) return;
+  heading.textContent = name;
+  document.querySelector('.bar-title').textContent = name;
+  visit(id, name);
 }
 
 function announce() {
@@ -89,6 +101,7 @@ document.addEventListener('htmx:after:swap', () => {
 function forgetWhatWasSaid() {
   notice('failed', false);
   notice('missing', false);
+  notice('unanswered', false);
   document.getElementById('said').replaceChildren();
   document.querySelector('#owner [role="status"]')?.replaceChildren();
 }
@@ -98,7 +111,8 @@ for (const type of ['htmx:error', 'htmx:response:error']) {
   document.addEventListener(type, ({ detail }) => {
     const status = detail.ctx?.response?.status ?? 0;
     notice('missing', status === 404);
-    notice('failed', status === 0 || status >= 500);
+    notice('failed', status >= 500);
+    notice('unanswered', status === 0);
   });
 }
 // A whole page is no partial: it is what Django says of an old form, for example.

@@ -1,4 +1,10 @@
-// The tab's title tells how far the room's work is, and the live region tells what was finished.
+// The room's name; the tab's title tells how far the room's work is, and the live region tells what was finished.
+
+const LONGEST_CHOSEN_ID = 20; // random ones have 22 characters
+
+// Twin of rooms.page.name_of.
+export const nameOf = (title, room) =>
+  title || `Room ${room.length <= LONGEST_CHOSEN_ID ? room : room.slice(0, 8)}`;
 
 export function titleOf(jobs, name, paused = false) {
   if (paused && jobs.some(({ state }) => ['running', 'queued'].includes(state))) {
