@@ -341,6 +341,23 @@ def test_the_lightbox_goes_through_the_pictures_and_gives_the_focus_back(
     expect(page.get_by_role("link", name="second")).to_be_focused()
 
 
+def test_a_keyboard_stays_where_it_was_when_an_entry_goes(open_page, alice, kitchen, studio):
+    for prompt_ in ("a rocket", "a snowman"):
+        studio.ask(kitchen, alice, prompt_)
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    first, second = (
+        page.get_by_role("button", name=f"Cancel “a {it}”") for it in ("rocket", "snowman")
+    )
+    first.focus()
+    page.keyboard.press("Enter")
+    expect(queue(page)).to_have_count(1)
+    expect(second).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(queue(page)).to_have_count(0)
+    expect(page.get_by_role("heading", name="Queue")).to_be_focused()
+
+
 def test_the_owner_pauses_the_room_and_everybody_reads_it(open_page, alice, bob, kitchen, studio):
     studio.ask(kitchen, bob)
     studio.step(studio.work(until=ChunkKind.DENOISE), 2)

@@ -7,6 +7,11 @@ import { hint, withoutUnfinishedWord, Words } from 'page/words.js';
 
 const HINT_AFTER_MS = 600;
 
+const shortestExample = () =>
+  [...document.querySelectorAll('[data-example]')]
+    .map(({ textContent }) => textContent)
+    .reduce((one, other) => (other.length < one.length ? other : one));
+
 export class Completion {
   #box = () => document.getElementById('prompt');
   #list = () => document.getElementById('completions');
@@ -99,7 +104,7 @@ export class Completion {
     const { value } = box;
     const atEnd = document.activeElement === box && box.selectionStart === value.length;
     const text = atEnd && value !== this.#asked ? withoutUnfinishedWord(value) : value;
-    const said = this.#words ? hint(this.#title, this.#words, text, box.placeholder) : '';
+    const said = this.#words ? hint(this.#title, this.#words, text, shortestExample()) : '';
     document.getElementById('prompt-hint').textContent = said;
   };
 

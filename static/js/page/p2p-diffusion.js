@@ -1,5 +1,6 @@
 // The room page: joins its parts. Everything works without this file, only not by itself.
 
+import { keepFocus, startFocus } from 'page/focus.js';
 import { startForm } from 'page/form.js';
 import { startLightbox } from 'page/lightbox.js';
 import { LivePage, notice } from 'page/live.js';
@@ -18,6 +19,7 @@ const powered = (element) => window.htmx?.process(element);
 document.documentElement.classList.add('scripted');
 visit(id, heading.textContent);
 startPresses();
+startFocus();
 startForm(id);
 const leaveIfGone = startLightbox(powered);
 startSharing();
@@ -65,6 +67,7 @@ function draw() {
 function drawNow() {
   drawing = false;
   page.show(room);
+  keepFocus();
   announce();
   leaveIfGone();
   showName(nameOf(room.head.title, id));
