@@ -552,3 +552,6 @@ def test_older_pictures_come_when_asked_for_and_go_when_deleted(
     expect(page.get_by_role("figure").filter(has_text="picture 5")).to_have_count(0)
     expect(pictures).to_have_count(4)
     assert pictures.evaluate_all("all => all.map(({ alt }) => alt)") == names[1:5]
+    # It is no news either.
+    assert page.locator("#announce").text_content().endswith("picture 5")
+    expect(page.locator("figure.fresh").filter(has_text="picture 3")).to_have_count(0)

@@ -24,7 +24,7 @@ export class LivePage {
     const pictures = document.getElementById('pictures');
     const fresh = reconcile(pictures, 'picture', galleryOf(jobs, viewer), added);
     pictures.dataset.revision = room.revision;
-    for (const { id } of fresh) document.querySelector(`.pictures ~ .pictures > #${id}`)?.remove();
+    this.dropDoubles();
     const older = document.getElementById('older'); // gone with the last of them
     if (older) fill(older, olderSlots(room.head.room, room.older));
     const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs, paused));
@@ -39,6 +39,13 @@ export class LivePage {
     const peers = room.peers.map((peer) => peerSlots(peer, id, viewer, room.peer));
     reconcile(document.getElementById('peers'), 'peer', peers, this.added);
     document.getElementById('peer-count').textContent = String(room.peers.length);
+  }
+
+  // An older picture that followed to the lists that live, by a message or by htmx, is there twice.
+  dropDoubles() {
+    for (const figure of document.querySelectorAll('.pictures ~ .pictures > figure')) {
+      if (document.getElementById(figure.id) !== figure) figure.remove();
+    }
   }
 
   // htmx has put in lists of an older revision than the room known here?

@@ -84,8 +84,10 @@ function showName(name) {
 function announce() {
   const now = room.pictures;
   if (seen) {
-    const fresh = [...now].filter((picture) => !seen.has(picture));
-    const figures = fresh.map((name) => document.getElementById(`picture-${name.replace('/', '-')}`));
+    // Made before all that was there: it followed to the page when another one was removed.
+    const [first = ''] = [...seen.values()].sort();
+    const fresh = [...now].filter(([name, at]) => !seen.has(name) && at >= first);
+    const figures = fresh.map(([name]) => document.getElementById(`picture-${name.replace('/', '-')}`));
     for (const figure of figures) figure.classList.add('fresh');
     const text = announcement(
       figures.map((figure) => figure.querySelector('.picture-prompt').textContent),
@@ -98,6 +100,7 @@ function announce() {
 // What htmx brings ---------------------------------------------------------------------------------
 document.addEventListener('htmx:after:swap', () => {
   if (room.head && page.isBehind(room)) page.show(room);
+  page.dropDoubles();
   leaveIfGone();
 });
 // What was said of the last request is over with the next one, or with other words in the form.

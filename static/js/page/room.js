@@ -51,11 +51,13 @@ export class Room {
     this.older = older;
   }
 
-  // Pictures that are there, as "job/number".
+  // Pictures that are there, as "job/number", with when they were asked for.
   get pictures() {
-    return new Set(
+    return new Map(
       this.jobs.flatMap((job) =>
-        job.images.filter((image) => image.url).map((image) => `${job.id}/${image.index}`),
+        job.images
+          .filter((image) => image.url)
+          .map((image) => [`${job.id}/${image.index}`, job.created_at]),
       ),
     );
   }

@@ -1,4 +1,4 @@
-// The room's name; the tab's title tells how far the room's work is, and the live region tells what was finished.
+// The room's name, how far its work is in the tab's title, and what was finished in the live region.
 
 const LONGEST_CHOSEN_ID = 20; // random ones have 22 characters
 
