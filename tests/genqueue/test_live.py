@@ -167,4 +167,4 @@ async def test_the_database_may_lie_in_a_folder_of_any_name(tmp_path):
 
 @pytest.mark.django_db
 def test_the_migrations_are_complete():
-    call_command("makemigrations", "queue", check=True, dry_run=True, verbosity=0)
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
