@@ -1,0 +1,453 @@
+"""One function for each shader of static/wgsl: how a plan calls it.
+
+Sizes are numbers or expressions. Bindings, sizes and constants are those that the head of the
+shader's file lists; `twins` has the same operations in numpy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from diffusion.plan.builder import StageBuilder
+from diffusion.plan.schema import Access, Constant, Size
+
+# 8 x 8 outputs an invocation. In f32 a tile of both sides fills WebGPU's 16 KiB exactly.
+TILE: Final[Mapping[str, Constant]] = {"TILE_M": 128, "TILE_N": 128, "TILE_K": 16}
+SMALL_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 64, "TILE_N": 64, "TILE_K": 16}
+
+_GRID_WIDTH: Final = 65535  # as in shared/grid.wgsl
+_ROW_THREADS: Final = 128
+_ITEM_THREADS: Final = 256
+_HEAD_THREADS: Final = 64
+_HEADS_A_GROUP: Final = 4
+_NORM_THREADS: Final = 32
+_WIDEST_PART: Final = 64  # features of a head that one invocation of attention holds
+
+Bound = tuple[str, Access]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where a gate lies: `offset` numbers into the current step's row of a modulation table."""
+
+    table: str
+    stride: int
+    offset: int
+
+
+def matmul(
+    stage: StageBuilder,
+    left: str,
+    weight: str,
+    output: str,
+    *,
+    rows: Size,
+    columns: int,
+    inner: int,
+    bias: str | None = None,
+    silu: bool = False,
+    paired: bool = False,
+    gate: Gate | None = None,
+    add: bool = False,
+    tile: Mapping[str, Constant] = TILE,
+) -> None:
+    """output [rows, columns] = left [rows, inner] x weight [columns, inner]^T; see matmul.wgsl."""
+    stage.dispatch(
+        "matmul",
+        imports=(_weight_import(stage, weight), "activation", "tile"),
+        constants={
+            **tile,
+            "BIAS": bias is not None,
+            "SILU": silu,
+            "PAIRED": paired,
+            "GATED": gate is not None,
+            "ADD": add,
+        },
+        sizes={
+            "rows": rows,
+            "columns": columns,
+            "inner": inner,
+            "gate_stride": gate.stride if gate else 0,
+            "gate_offset": gate.offset if gate else 0,
+        },
+        bindings=(
+            (left, "read"),
+            (weight, "read"),
+            _optional(bias),
+            _optional(gate.table if gate else None),
+            _optional("step" if gate else None),
+            (output, "write"),
+        ),
+        workgroups=("ceildiv(columns, TILE_N)", "ceildiv(rows, TILE_M)", 1),
+    )
+
+
+def conv2d(
+    stage: StageBuilder,
+    picture: str,
+    weight: str,
+    bias: str,
+    output: str,
+    *,
+    rows: Size,
+    columns: Size,
+    channels_in: int,
+    channels_out: int,
+    kernel: int = 3,
+    upsample: int = 1,
+    norm: str | None = None,
+    silu: bool = False,
+    add: bool = False,
+    tile: Mapping[str, Constant] = TILE,
+) -> None:
+    """output [pixels, channels_out] from picture [rows, columns, channels_in]; see conv2d.wgsl."""
+    groups = "ceildiv(rows * columns * UPSAMPLE * UPSAMPLE, TILE_M)"
+    stage.dispatch(
+        "conv2d",
+        imports=(_weight_import(stage, weight), "grid", "activation", "tile"),
+        constants={
+            **tile,
+            "KERNEL": kernel,
+            "UPSAMPLE": upsample,
+            "NORM": norm is not None,
+            "SILU": silu,
+            "ADD": add,
+        },
+        sizes={
+            "rows": rows,
+            "columns": columns,
+            "channels_in": channels_in,
+            "channels_out": channels_out,
+        },
+        bindings=(
+            (picture, "read"),
+            (weight, "read"),
+            (bias, "read"),
+            _optional(norm),
+            (output, "write"),
+        ),
+        workgroups=(
+            f"min({groups}, {_GRID_WIDTH})",
+            "ceildiv(channels_out, TILE_N)",
+            f"ceildiv({groups}, {_GRID_WIDTH})",
+        ),
+    )
+
+
+def attention(
+    stage: StageBuilder,
+    qkv: str,
+    output: str,
+    *,
+    batch: Size,
+    length: Size,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    soft_cap: float = 0.0,
+    text_kv: str | None = None,
+    text: Size = 0,
+) -> None:
+    """Attention of heads of any width; with `text_kv` over a text first; see attention.wgsl."""
+    split = 1
+    while head_dim // split > _WIDEST_PART and head_dim % (8 * split) == 0:
+        split *= 2
+    threads = 64 if split == 1 else 32 * split
+    keys = 4
+    while keys < 32 and 2 * keys * head_dim * 4 <= 8192:
+        keys *= 2
+    stage.dispatch(
+        "attention",
+        constants={
+            "HEAD_DIM": head_dim,
+            "SPLIT": split,
+            "KEYS": keys,
+            "THREADS": threads,
+            "SCALE": scale,
+            "SOFT_CAP": soft_cap,
+            "TEXT": text_kv is not None,
+        },
+        sizes={"length": length, "text": text, "heads": heads, "kv_heads": kv_heads},
+        bindings=(
+            (qkv, "read"),
+            _optional(text_kv),
+            _optional("text_lengths" if text_kv else None),
+            (output, "write"),
+        ),
+        workgroups=("ceildiv(length * SPLIT, THREADS)", "heads", batch),
+    )
+
+
+def layer_norm_modulate(
+    stage: StageBuilder,
+    rows_in: str,
+    table: str,
+    output: str,
+    *,
+    rows: Size,
+    width: int,
+    stride: int,
+    shift: int,
+    scale: int,
+    eps: float,
+) -> None:
+    """`shift` and `scale`: where these begin in a step's row of `table`, `stride` numbers long."""
+    stage.dispatch(
+        "layer_norm_modulate",
+        imports=("grid", "reduce"),
+        constants={"THREADS": _ROW_THREADS, "EPS": eps},
+        sizes={
+            "rows": rows,
+            "width": width,
+            "table_stride": stride,
+            "shift_offset": shift,
+            "scale_offset": scale,
+        },
+        bindings=((rows_in, "read"), (table, "read"), ("step", "read"), (output, "write")),
+        workgroups=_spread("rows"),
+    )
+
+
+def rms_norm(
+    stage: StageBuilder,
+    rows_in: str,
+    gain: str,
+    output: str,
+    *,
+    rows: Size,
+    width: int,
+    eps: float,
+    plus: float,
+    add: bool = False,
+) -> None:
+    stage.dispatch(
+        "rms_norm",
+        imports=("grid", "reduce"),
+        constants={"THREADS": _ROW_THREADS, "EPS": eps, "PLUS": plus, "ADD": add},
+        sizes={"rows": rows, "width": width},
+        bindings=((rows_in, "read"), (gain, "read"), (output, "write")),
+        workgroups=_spread("rows"),
+    )
+
+
+def head_norm(
+    stage: StageBuilder,
+    values: str,
+    gain: str,
+    *,
+    rows: Size,
+    heads: int,
+    row_heads: int,
+    head_dim: int,
+    eps: float,
+) -> None:
+    stage.dispatch(
+        "head_norm",
+        imports=("grid", "heads"),
+        constants={"THREADS": _HEAD_THREADS, "HEAD_DIM": head_dim, "EPS": eps},
+        sizes={"rows": rows, "heads": heads, "row_heads": row_heads},
+        bindings=((values, "write"), (gain, "read")),
+        workgroups=_spread(f"ceildiv(rows * heads, {_HEADS_A_GROUP})"),
+    )
+
+
+def head_norm_rope(
+    stage: StageBuilder,
+    qkv: str,
+    gain: str,
+    row_turns: str,
+    column_turns: str,
+    *,
+    rows: Size,
+    heads: int,
+    length: Size,
+    columns: Size,
+    head_dim: int,
+    axis: int,
+    eps: float,
+) -> None:
+    stage.dispatch(
+        "head_norm_rope",
+        imports=("grid", "heads"),
+        constants={"THREADS": _HEAD_THREADS, "HEAD_DIM": head_dim, "AXIS": axis, "EPS": eps},
+        sizes={"rows": rows, "heads": heads, "length": length, "columns": columns},
+        bindings=((qkv, "write"), (gain, "read"), (row_turns, "read"), (column_turns, "read")),
+        workgroups=_spread(f"ceildiv(rows * 2 * heads, {_HEADS_A_GROUP})"),
+    )
+
+
+def rope_half(
+    stage: StageBuilder,
+    values: str,
+    turns: str,
+    *,
+    rows: Size,
+    heads: int,
+    row_heads: int,
+    head_dim: int,
+) -> None:
+    stage.dispatch(
+        "rope_half",
+        imports=("grid",),
+        constants={"THREADS": _ITEM_THREADS, "HEAD_DIM": head_dim},
+        sizes={"rows": rows, "heads": heads, "row_heads": row_heads},
+        bindings=((values, "write"), (turns, "read")),
+        workgroups=_spread("ceildiv(rows * heads * (HEAD_DIM // 8), THREADS)"),
+    )
+
+
+def embed(stage: StageBuilder, rows_in: str, output: str, *, count4: Size, scale: float) -> None:
+    """`rows_in`: rows of the embedding as they are stored; count4: numbers in them, over 4."""
+    stage.dispatch(
+        "embed",
+        imports=("grid", f"weight_{stage.tensors[rows_in].type}"),
+        constants={"THREADS": _ITEM_THREADS, "SCALE": scale},
+        sizes={"count4": count4},
+        bindings=((output, "write"), (rows_in, "read")),
+        workgroups=_spread("ceildiv(count4, THREADS)"),
+    )
+
+
+def patchify(
+    stage: StageBuilder,
+    latent: str,
+    tokens: str,
+    *,
+    channels: int,
+    rows: Size,
+    columns: Size,
+    batch: Size,
+    patch: int,
+) -> None:
+    _between_grids(stage, "patchify", latent, tokens, channels, rows, columns, batch, patch)
+
+
+def unpatchify(
+    stage: StageBuilder,
+    tokens: str,
+    output: str,
+    *,
+    channels: int,
+    rows: Size,
+    columns: Size,
+    batch: Size,
+    patch: int,
+) -> None:
+    _between_grids(stage, "unpatchify", tokens, output, channels, rows, columns, batch, patch)
+
+
+def euler(stage: StageBuilder, *, count: Size, batch: Size) -> None:
+    """On the stage's tensors latent, velocity, strides, guidance and step."""
+    stage.dispatch(
+        "euler",
+        imports=("grid",),
+        constants={"THREADS": _ITEM_THREADS},
+        sizes={"count": count, "batch": batch},
+        bindings=(
+            ("latent", "write"),
+            ("velocity", "read"),
+            ("strides", "read"),
+            ("guidance", "read"),
+            ("step", "read"),
+        ),
+        workgroups=_spread("ceildiv(count, THREADS)"),
+    )
+
+
+def unscale(
+    stage: StageBuilder,
+    latent: str,
+    output: str,
+    *,
+    channels: int,
+    pixels: Size,
+    scaling: float,
+    shift: float,
+) -> None:
+    stage.dispatch(
+        "unscale",
+        imports=("grid",),
+        constants={"THREADS": _ITEM_THREADS, "SCALING": scaling, "SHIFT": shift},
+        sizes={"channels": channels, "pixels": pixels},
+        bindings=((latent, "read"), (output, "write")),
+        workgroups=_spread("ceildiv(channels * pixels, THREADS)"),
+    )
+
+
+def group_norm(
+    stage: StageBuilder,
+    picture: str,
+    gain: str,
+    bias: str,
+    *,
+    pixels: Size,
+    channels: int,
+    groups: int,
+    eps: float,
+) -> str:
+    """Both passes; the tensor [2, channels] that `conv2d` takes as its norm."""
+    chunk = f"max(16, ceildiv({pixels}, 2048))"
+    chunks = f"ceildiv({pixels}, {chunk})"
+    partial = stage.tensor("partial", (chunks, 2, channels))
+    norm = stage.tensor("norm", (2, channels))
+    stage.dispatch(
+        "group_norm_partial",
+        constants={"THREADS": _NORM_THREADS},
+        sizes={"pixels": pixels, "channels": channels, "chunk": chunk},
+        bindings=((picture, "read"), (partial, "write")),
+        workgroups=("ceildiv(pixels, chunk)", "ceildiv(channels, 4 * THREADS)", 1),
+    )
+    stage.dispatch(
+        "group_norm_finish",
+        imports=("reduce",),
+        constants={"THREADS": _ROW_THREADS, "EPS": eps},
+        sizes={"pixels": pixels, "channels": channels, "chunk": chunk, "groups": groups},
+        bindings=((partial, "read"), (gain, "read"), (bias, "read"), (norm, "write")),
+        workgroups=("groups", 1, 1),
+    )
+    return norm
+
+
+def rgba(stage: StageBuilder, rgb: str, output: str, *, pixels: Size) -> None:
+    stage.dispatch(
+        "rgba",
+        imports=("grid",),
+        constants={"THREADS": _ITEM_THREADS},
+        sizes={"pixels": pixels},
+        bindings=((rgb, "read"), (output, "write")),
+        workgroups=_spread("ceildiv(pixels, THREADS)"),
+    )
+
+
+def _between_grids(
+    stage: StageBuilder,
+    shader: str,
+    source: str,
+    output: str,
+    channels: int,
+    rows: Size,
+    columns: Size,
+    batch: Size,
+    patch: int,
+) -> None:
+    stage.dispatch(
+        shader,
+        imports=("grid",),
+        constants={"THREADS": _ITEM_THREADS, "PATCH": patch},
+        sizes={"channels": channels, "rows": rows, "columns": columns, "batch": batch},
+        bindings=((source, "read"), (output, "write")),
+        workgroups=_spread("ceildiv(batch * channels * rows * columns, THREADS)"),
+    )
+
+
+def _weight_import(stage: StageBuilder, weight: str) -> str:
+    return f"weight_{stage.plan.weights[weight].type}"
+
+
+def _optional(name: str | None) -> Bound | None:
+    return None if name is None else (name, "read")
+
+
+def _spread(count: str) -> tuple[Size, Size, Size]:
+    return (f"min({count}, {_GRID_WIDTH})", f"ceildiv({count}, {_GRID_WIDTH})", 1)

@@ -1,0 +1,38 @@
+// First pass of a group norm: mean and sum of squares about it, for each channel of each chunk of
+// pixels. An invocation has four channels. Squares are summed about the chunk's first pixel, so that
+// a large mean costs no digits. Constants: THREADS.
+
+struct Sizes {
+    pixels: u32,
+    channels: u32,  // a multiple of 4
+    chunk: u32,     // pixels
+}
+
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+@group(0) @binding(1) var<storage, read> input: array<vec4f>;          // [pixels, channels]
+@group(0) @binding(2) var<storage, read_write> partial: array<vec4f>;  // [chunks, 2, channels]
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let channels4 = sizes.channels / 4;
+    let channel4 = group.y * THREADS + thread;
+    let first = group.x * sizes.chunk;
+    if (channel4 >= channels4 || first >= sizes.pixels) {
+        return;
+    }
+    let last = min(first + sizes.chunk, sizes.pixels);
+    let base = input[first * channels4 + channel4];
+    var total = vec4f();
+    var squares = vec4f();
+    for (var pixel = first; pixel < last; pixel++) {
+        let off = input[pixel * channels4 + channel4] - base;
+        total += off;
+        squares += off * off;
+    }
+    let count = f32(last - first);
+    partial[group.x * 2 * channels4 + channel4] = base + total / count;
+    partial[(group.x * 2 + 1) * channels4 + channel4] = squares - total * total / count;
+}
