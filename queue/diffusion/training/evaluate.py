@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, help="instead of the folder's own")
     parser.add_argument("--shift", type=float, help="instead of the folder's own")
     parser.add_argument("--seed", type=int, default=20_000)
     given = parser.parse_args()
@@ -101,6 +101,8 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     tokenizer.no_truncation()
     scheduler = json.loads((given.model / "scheduler" / "scheduler_config.json").read_text())
     shift = given.shift or scheduler["shift"]
+    about = json.loads((given.model / "p2pweb.json").read_text(encoding="utf-8"))
+    guidance = given.guidance or about["default_guidance"]
 
     def truth(scenes: list[Scene]) -> torch.Tensor:
         parts = [scenes[start : start + 50] for start in range(0, len(scenes), 50)]
@@ -113,7 +115,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             [scene.caption for scene in scenes],
             side=given.side,
             steps=given.steps,
-            guidance=given.guidance,
+            guidance=guidance,
             shift=shift,
             seed=given.seed,
         )
@@ -133,7 +135,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         "distinct_drawings": len(set(judge.same)),
         "side": given.side,
         "steps": given.steps,
-        "guidance": given.guidance,
+        "guidance": guidance,
         "shift": shift,
         "n": {"singles": given.singles, "pairs": given.pairs},
         "judge_on_ground_truth": known.rounded(),

@@ -111,7 +111,7 @@ def describe(folder: Path, glyphs: list[Glyph], native_side: int) -> None:
         "default_width": native_side,
         "default_height": native_side,
         "default_steps": 8,
-        "default_guidance": 4.0,
+        "default_guidance": 3.0,
         "min_side": 64,
         "max_side": 256,
         "examples": EXAMPLES,
