@@ -19,7 +19,7 @@ run: $(VENV)/run.stamp
 test: lint test-only
 
 test-only: $(VENV)/test.stamp
-	@sh scripts/system-packages.sh chromium redis-server postgresql
+	@sh scripts/system-packages.sh chromium redis-server postgresql mesa-vulkan-drivers
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/test.stamp

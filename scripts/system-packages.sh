@@ -21,6 +21,9 @@ for package in "$@"; do
             || missing="$missing $package" ;;
         postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
             || command -v initdb >/dev/null || missing="$missing $package" ;;
+        mesa-vulkan-drivers) [ "$(uname)" = Darwin ] || ls /usr/share/vulkan/icd.d/*.json \
+            >/dev/null 2>&1 || ls /etc/vulkan/icd.d/*.json >/dev/null 2>&1 \
+            || missing="$missing $package" ;;
         python3-venv) missing="$missing $package" ;;
         *) command -v "$package" >/dev/null || missing="$missing $package" ;;
     esac

@@ -120,7 +120,7 @@ class DeviceRun:
         compute.end()
         self._device.gpu.queue.submit([encoder.finish()])
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let go of all buffers but the weights'. The run is over."""
         for buffer in self._shared.values():
             buffer.destroy()

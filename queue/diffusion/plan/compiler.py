@@ -1,6 +1,6 @@
 """From a model folder to its plan and the weights that go with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,7 +10,7 @@ from diffusion.model_folder import ModelFolder, ModelFolderError, read_json
 from diffusion.plan import decoder, text_encoder, transformer
 from diffusion.plan.builder import PlanBuilder, Recipe
 from diffusion.plan.schema import Plan, Symbol
-from diffusion.plan.weights import FolderTensors, make_weight
+from diffusion.plan.weights import NUMPY_TYPES, FolderTensors, make_weight
 
 MatrixType = Literal["f32", "f16"]
 
@@ -33,6 +33,12 @@ class Compiled:
         Raises ModelFolderError where the folder's tensors are not what the plan needs.
         """
         return make_weight(self.plan.weights[name], self.recipes[name], self.parts)
+
+    def read_rows(self, name: str, numbers: Sequence[int]) -> NDArray[Any]:
+        """Some rows of a weight that the host keeps, of the plan's type. Raises as read_weight."""
+        recipe = self.recipes[name]
+        rows = self.parts[recipe.component].rows(recipe.sources[0], numbers)
+        return rows.astype(NUMPY_TYPES[self.plan.weights[name].type])
 
 
 def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:

@@ -58,6 +58,10 @@ class TwinRun:
                 for dispatch in segment.dispatches:
                     self._dispatch(chosen, dispatch)
 
+    def close(self) -> None:
+        """Forget all tensors."""
+        self._tensors = {}
+
     def _dispatch(self, stage: Stage, dispatch: Dispatch) -> None:
         sizes = dispatch_sizes(dispatch, self._symbols)
         if 0 in dispatch_workgroups(dispatch, sizes, self._symbols):

@@ -1,6 +1,6 @@
 """The tensors of a model folder, one at a time, as a plan wants them. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,19 @@ class FolderTensors:
         except (OSError, SafetensorError, TypeError) as error:
             raise ModelFolderError(f"{self._folder.name}/{file.name}, {name}: {error}") from error
         return values.astype(np.float32)
+
+    def rows(self, name: str, numbers: Sequence[int]) -> NDArray[np.float32]:
+        """Some rows of a tensor, as f32; reads no others. Raises as `read` does."""
+        file, shape = self._place(name)
+        picked = np.empty((len(numbers), *shape[1:]), np.float32)
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                whole = tensors.get_slice(name)
+                for place, number in enumerate(numbers):
+                    picked[place] = whole[number : number + 1][0]
+        except (OSError, SafetensorError, TypeError, IndexError) as error:
+            raise ModelFolderError(f"{self._folder.name}/{file.name}, {name}: {error}") from error
+        return picked
 
     def _place(self, name: str) -> tuple[Path, tuple[int, ...]]:
         try:

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffusion.backends.wgpu_device import Device
 from diffusion.model_folder import read_model_folder
 from diffusion.plan.compiler import Compiled, compile_folder
+from diffusion.random_model import Shape, write_random_model
 
 WGSL = Path(__file__).resolve().parents[3] / "static" / "wgsl"
 
@@ -13,6 +15,13 @@ WGSL = Path(__file__).resolve().parents[3] / "static" / "wgsl"
 def device() -> Device:
     """wgpu on whatever is here; without a GPU Mesa's lavapipe, which `make test` installs."""
     return Device(WGSL)
+
+
+@pytest.fixture(scope="session")
+def kl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose weights are f32, so that storing them as f16 rounds."""
+    path = tmp_path_factory.mktemp("models") / "tiny-kl-f32"
+    return write_random_model(path, Shape(), dtype=torch.float32, max_shard=300_000)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,125 @@
+"""A backend that runs a plan: what a host does besides running dispatches.
+
+It cleans and tokenizes prompts, picks rows of the embedding, makes the schedule, and moves tensors
+in and out of runs. On which executor is a matter of `open_run`: wgpu, or the numpy twins.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion.backends import Conditioning, OnStep
+from diffusion.cleaning import clean_prompt
+from diffusion.model_folder import ModelFolder
+from diffusion.plan.compiler import Compiled
+from diffusion.plan.transformer import time_waves
+from diffusion.schedule import read_schedule_config
+from diffusion.torch_parts.tokenizer import load_tokenizer
+
+HALVES: Final = ("negative", "prompt")
+
+
+class Run(Protocol):
+    """A plan at one set of sizes, on some executor."""
+
+    def write(self, stage: str, name: str, value: NDArray[Any]) -> None: ...
+    def read(self, stage: str, name: str) -> NDArray[Any]: ...
+    def run(self, stage: str, segments: Iterable[str] | None = None) -> None: ...
+    def close(self) -> None: ...
+
+
+OpenRun = Callable[[Mapping[str, int]], Run]
+
+
+class PlanBackend:
+    """See `diffusion.backends.Backend`."""
+
+    def __init__(
+        self, folder: ModelFolder, compiled: Compiled, open_run: OpenRun, name: str, device: str
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.device = device
+        self._compiled = compiled
+        self._open_run = open_run
+        self._host = compiled.plan.host
+        self._schedule_config = read_schedule_config(folder.path)
+        self._tokenize = load_tokenizer(folder.path)
+
+    def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
+        texts = {"prompt": prompt}
+        if guidance > 1:
+            texts["negative"] = negative_prompt
+        return {key: self._features(clean_prompt(text)) for key, text in texts.items()}
+
+    def denoise(
+        self,
+        conditioning: Conditioning,
+        latent: NDArray[np.float32],
+        *,
+        steps: int,
+        guidance: float,
+        start: int,
+        stop: int,
+        on_step: OnStep | None = None,
+    ) -> NDArray[np.float32]:
+        if not 0 <= start <= stop <= steps:
+            raise ValueError(f"cannot do steps {start} to {stop} of {steps}")
+        texts = [conditioning[half] for half in (HALVES if guidance > 1 else HALVES[1:])]
+        _, rows, columns = latent.shape
+        longest = max(len(text) for text in texts)
+        sizes = {"B": len(texts), "T": longest, "S": steps, "H": rows, "W": columns}
+        with closing(self._open_run(sizes)) as run:
+            self._prepare(run, texts, longest, steps, guidance)
+            run.write("denoise", "latent", latent)
+            for step in range(start, stop):
+                run.write("denoise", "step", np.array([step], np.uint32))
+                run.run("denoise")
+                run.run("advance")
+                if on_step is not None:
+                    on_step(step + 1, run.read("advance", "latent"))
+            return run.read("advance", "latent")
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        _, rows, columns = latent.shape
+        with closing(self._open_run({"H": rows, "W": columns})) as run:
+            run.write("decode", "latent", latent)
+            run.run("decode")
+            packed = np.ascontiguousarray(run.read("decode", "rgba"))
+        pixels: NDArray[np.uint8] = packed.view(np.uint8).reshape(*packed.shape, 4)[..., :3].copy()
+        return pixels
+
+    def _features(self, text: str) -> NDArray[np.float32]:
+        """f32 [tokens, text_dim]"""
+        ids = self._tokenize(text)
+        embedding = self._host["text_encoder"]["embedding"]
+        with closing(self._open_run({"T": len(ids)})) as run:
+            run.write("encode", "token_rows", self._compiled.read_rows(embedding, ids))
+            run.run("encode")
+            return run.read("encode", "features")
+
+    def _prepare(
+        self,
+        run: Run,
+        texts: list[NDArray[np.float32]],
+        longest: int,
+        steps: int,
+        guidance: float,
+    ) -> None:
+        """Everything that is constant over the steps."""
+        padded = np.zeros((len(texts), longest, self.folder.text_dim), np.float32)
+        for place, text in zip(padded, texts, strict=True):
+            place[: len(text)] = text
+        schedule = self._schedule_config.schedule(steps)
+        waves = time_waves(schedule.times, self._host["transformer"]["time"])
+        run.write("prepare", "text", padded)
+        run.write("modulation", "waves", waves)
+        run.run("prepare")
+        run.run("modulation")
+        lengths = np.array([len(text) for text in texts], np.uint32)
+        run.write("denoise", "text_lengths", lengths)
+        run.write("advance", "strides", schedule.strides.astype(np.float32))
+        run.write("advance", "guidance", np.array([guidance], np.float32))
