@@ -1,6 +1,6 @@
 """Draws how a picture comes out of noise: the front page's `static/images/steps.webp`.
 
-    python scripts/draw_steps.py "a rocket above a full moon on a black background" --seed 7
+    python scripts/draw_steps.py "a unicorn on a pink to purple gradient background" --seed 7
 
 The model runs as it does for everybody; every frame is its own latent, decoded: the noise, then
 the latent after each step. Frames stand in a square grid with rounded corners on a clear ground, so
