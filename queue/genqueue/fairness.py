@@ -3,13 +3,15 @@
 The order: the room served least recently, in it the client served least recently, then that
 client's jobs in order, then the images of a job in order. One turn is one image (with the
 encoding, for the first of a job). A worker stays with its image until it is done, unless its
-room was paused or a clearly faster worker is idle.
+room was paused or a clearly faster worker is idle: that one also begins before slower ones.
 
-`forecast.py` plays the same order forward, to say positions and expected times.
+`simulation.py` plays the same order forward, to say positions and expected times.
 """
 
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import cached_property
 from uuid import UUID
 
 from django.db import transaction
@@ -32,77 +34,126 @@ _broker = Breaker("The broker")
 
 
 def open_to(worker: Worker) -> QuerySet[Chunk]:
-    """Pending chunks that this worker may lease: of models that it has, in rooms where it helps."""
+    """Pending chunks that this worker may lease: of models that it has, in rooms where it helps.
+
+    What it has failed at is left to others that could do it, as long as there are any: a broken
+    worker is the soonest to ask again, and would fail everything.
+    """
     open_chunks = Chunk.objects.filter(
         state=ChunkState.PENDING, job__room__paused=False, job__model__in=worker.model_names
     )
     if worker.room_id is not None:
-        return open_chunks.filter(job__room_id=worker.room_id)
-    return open_chunks.filter(job__room__server_helps=True)
+        open_chunks = open_chunks.filter(job__room_id=worker.room_id)
+    else:
+        open_chunks = open_chunks.filter(job__room__server_helps=True)
+    others = Worker.objects.online().filter(state=WorkerState.READY, room=worker.room_id)
+    others_have = {name for other in others.exclude(pk=worker.pk) for name in other.model_names}
+    failed_here = Q(faults__gt=0, worker=worker, job__model__in=others_have)
+    return open_chunks.exclude(failed_here) if others_have else open_chunks
 
 
 def next_chunk(worker: Worker) -> Chunk | None:
     """The chunk this worker should lease now, or None."""
-    chunks = open_to(worker)
-    own = chunks.filter(image__worker=worker).select_related("job").order_by("created_at").first()
-    if own is not None and not _left_to_a_faster_one(own, worker):
+    chunks = open_to(worker).select_related("job__room")
+    rivals = _Rivals(worker)
+    own = chunks.filter(image__worker=worker).order_by("created_at").first()
+    if own is not None and not rivals.take_over(own):
         return own
-    orphan = (
-        chunks.filter(image__state=ImageState.RUNNING, image__worker=None)
-        .order_by("created_at")
-        .first()
-    )
-    return orphan or _fresh(chunks) or _taken_over(chunks, worker)
+    orphan = _orphans(chunks).order_by("created_at").first()
+    if orphan is not None:
+        return orphan
+    fresh = _in_order(_fresh(chunks)).first()
+    if fresh is not None:
+        return None if rivals.want(fresh) else fresh
+    return _taken_over(chunks, worker, rivals)
 
 
-def _fresh(chunks: QuerySet[Chunk]) -> Chunk | None:
-    """The next image (or encoding) that nobody has begun."""
+def _orphans(chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
+    """Of images that somebody has begun and nobody holds."""
+    return chunks.filter(image__state=ImageState.RUNNING, image__worker=None)
+
+
+def _fresh(chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
+    """Images (or encodings) that nobody has begun."""
+    fresh = chunks.filter(Q(kind=ChunkKind.ENCODE) | Q(image__state=ImageState.QUEUED))
+    return fresh.filter(image__worker=None)
+
+
+def _in_order(fresh: QuerySet[Chunk]) -> QuerySet[Chunk]:
     client_turn = Turn.objects.filter(room=OuterRef("job__room"), client=OuterRef("job__client"))
-    return (
-        chunks.filter(Q(kind=ChunkKind.ENCODE) | Q(image__state=ImageState.QUEUED))
-        .filter(image__worker=None)
-        .annotate(turn=Coalesce(Subquery(client_turn.values("last_turn")[:1]), Value(0)))
-        .order_by(
-            "job__room__last_turn", "job__room_id", "turn", "job__client",
-            "job__created_at", "job_id", F("image__index").asc(nulls_first=True),
-        )
-        .first()
+    return fresh.annotate(
+        turn=Coalesce(Subquery(client_turn.values("last_turn")[:1]), Value(0))
+    ).order_by(
+        "job__room__last_turn", "job__room_id", "turn", "job__client",
+        "job__created_at", "job_id", F("image__index").asc(nulls_first=True),
     )  # fmt: skip
 
 
-def _taken_over(chunks: QuerySet[Chunk], worker: Worker) -> Chunk | None:
-    """An image of another worker: one that is gone or silent, or is clearly slower than we are."""
-    waiting = chunks.exclude(image__worker=None).select_related("image__worker", "job")
-    now = timezone.now()
-    measured: speeds.Speeds | None = None
-    for chunk in waiting.order_by("created_at")[:20]:
+def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
+    """An image of another worker: of one that does not come, or is clearly slower than we are."""
+    for chunk in chunks.exclude(image__worker=None).order_by("created_at")[:20]:
         assert chunk.image is not None
-        if now - chunk.created_at > RESERVED:
+        if not _is_young(chunk):
             return chunk
-        measured = measured or speeds.Speeds()
-        kind = speeds.kind_of(chunk.kind, chunk.job)
-        theirs = measured.seconds(chunk.image.worker_id, kind)
-        ours = measured.seconds(worker.pk, kind)
-        if theirs and ours and ours * CLEARLY_FASTER < theirs:
-            return chunk
+        if chunk.kind == ChunkKind.DENOISE:  # of a decoding the latent stays where it is
+            slower = rivals.clearly_faster(worker.pk, chunk.image.worker_id, chunk.job)
+            if slower and not rivals.want(chunk):
+                return chunk
     return None
 
 
-def _left_to_a_faster_one(chunk: Chunk, worker: Worker) -> bool:
-    """Whether an idle worker would finish our image clearly sooner; it has been woken."""
-    if chunk.kind != ChunkKind.DENOISE:
-        return False  # the latent stays where it is
-    if timezone.now() - chunk.created_at > RESERVED:
-        return False  # it did not come
-    model = chunk.job.model
-    idle = [w for w in idle_workers(besides=worker.pk) if model in w.model_names]
-    if not idle:
-        return False
-    measured = speeds.Speeds()
-    kind = speeds.kind_of(chunk.kind, chunk.job)
-    ours = measured.seconds(worker.pk, kind)
-    theirs = [measured.seconds(other.pk, kind) for other in idle]
-    return ours is not None and any(t and t * CLEARLY_FASTER < ours for t in theirs)
+def _is_young(chunk: Chunk) -> bool:
+    """Whether it may still wait for a certain worker."""
+    return timezone.now() - chunk.created_at <= RESERVED
+
+
+class _Rivals:
+    """Idle workers that are clearly faster than this one. They were woken for what has just become
+    open, so it is left to them for a moment: else it would be a matter of luck who gets it. When
+    one of them has taken something, this one is woken again (`protocol.claim`).
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def want(self, chunk: Chunk) -> bool:
+        return any(True for _rival in self._for(chunk))
+
+    def take_over(self, chunk: Chunk) -> bool:
+        """Whether one of them takes our own image over: one that has nothing to begin."""
+        if chunk.kind != ChunkKind.DENOISE:
+            return False  # the latent stays where it is
+        return any(
+            not (_orphans(open_to(rival)) | _fresh(open_to(rival))).exists()
+            for rival in self._for(chunk)
+        )
+
+    def clearly_faster(self, one: UUID, other: UUID | None, job: Job) -> bool:
+        """Compared by steps, of which most of the work is made."""
+        kind = speeds.kind_of(ChunkKind.DENOISE, job)
+        ours, theirs = self._measured.seconds(one, kind), self._measured.seconds(other, kind)
+        return ours is not None and theirs is not None and ours * CLEARLY_FASTER < theirs
+
+    def _for(self, chunk: Chunk) -> Iterator[Worker]:
+        if _is_young(chunk):
+            for rival in self._idle:
+                able = chunk.job.model in rival.model_names and chunk.job.room.server_helps
+                if able and self.clearly_faster(rival.pk, self.worker.pk, chunk.job):
+                    yield rival
+
+    @cached_property
+    def _idle(self) -> list[Worker]:
+        """Those that have not even an image to go on with."""
+        idle = idle_workers(besides=self.worker.pk)
+        kept = Chunk.objects.filter(
+            state=ChunkState.PENDING, job__room__paused=False, image__worker__in=idle
+        )
+        busy = set(kept.values_list("image__worker_id", flat=True)) if idle else set()
+        return [worker for worker in idle if worker.pk not in busy]
+
+    @cached_property
+    def _measured(self) -> speeds.Speeds:
+        return speeds.Speeds()
 
 
 def idle_workers(besides: UUID | None = None) -> list[Worker]:

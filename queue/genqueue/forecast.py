@@ -1,25 +1,30 @@
-"""Positions and expected times: the order of `fairness`, played forward with measured speeds.
+"""Positions and expected times: the queue as it is now, played forward with measured speeds.
 
-It does not know: jobs that others will add, rooms that will be paused, faults. A job's expected
-time is None while one of its kinds of chunk was never measured, or nobody online may work on it.
+It does not know: jobs that others will add, rooms that will be paused or resumed, faults, workers
+that will come or go, and how long it takes to load another model. A job's expected time is None
+while a kind of chunk that it waits for was never measured, and while nobody who is ready may do it.
 """
 
-import heapq
-import math
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import NamedTuple
 from uuid import UUID
 
-from django.conf import settings
 from django.utils import timezone
 
-from genqueue.fairness import CLEARLY_FASTER
 from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Turn, Worker
-from genqueue.speeds import Speeds, kind_of
-from genqueue.transitions import IMAGE_ENDED, ChunkState, ImageState, JobState
+from genqueue.simulation import Hand, Line, Pace, Picture, Place, Play, Run, Task
+from genqueue.speeds import Kind, Speeds, kind_of, steps_of_chunk
+from genqueue.transitions import (
+    CHUNK_LIVE,
+    IMAGE_ENDED,
+    ChunkState,
+    ImageState,
+    JobState,
+    WorkerState,
+)
 
 REUSED_FOR_SECONDS = 1.0  # with a long queue
 LONG_QUEUE = 50  # unfinished jobs
@@ -32,28 +37,6 @@ class Forecast:
 
     position: int | None
     eta_seconds: float | None
-
-
-@dataclass(slots=True)
-class _Run:
-    """One image on one worker, from and to in seconds from now; end None: nobody knows."""
-
-    job: Job
-    start: float
-    end: float | None
-
-
-@dataclass(slots=True)
-class _Client:
-    turn: int
-    jobs: deque[tuple[Job, deque[Image]]] = field(default_factory=deque)
-
-
-@dataclass(slots=True)
-class _Room:
-    turn: int
-    open: bool
-    clients: dict[str, _Client] = field(default_factory=dict)
 
 
 _latest: tuple[float, dict[UUID, Forecast]] | None = None
@@ -73,182 +56,144 @@ def forecast(wanted: set[UUID]) -> dict[UUID, Forecast]:
     ):
         return latest[1]
     with _lock:
-        result = _Simulation().run()
+        result = _Scene().play()
         _latest = (time.monotonic(), result)
     return result
-
-
-class _Simulation:
-    def __init__(self) -> None:
-        self.now = timezone.now()
-        self.speeds = Speeds()
-        self.turn = time.time_ns()
-        self.workers = {w.pk: w for w in Worker.objects.online(self.now).filter(room=None)}
-        self.jobs = list(Job.objects.unfinished())
-        self.images: dict[UUID, list[Image]] = {}
-        of_jobs = Image.objects.filter(job__state__in=[JobState.QUEUED, JobState.RUNNING])
-        for image in of_jobs.exclude(state__in=IMAGE_ENDED).order_by("index"):
-            self.images.setdefault(image.job_id, []).append(image)
-        leased = Chunk.objects.filter(state=ChunkState.LEASED)
-        self.leased_encodes = {
-            chunk.job_id: chunk for chunk in leased if chunk.kind == ChunkKind.ENCODE
-        }
-        self.leased_images = {chunk.image_id: chunk for chunk in leased if chunk.image_id}
-        # When each worker is free, in seconds from now, and the last image each will have.
-        self.free: list[tuple[float, int, UUID]] = []
-        self.last: dict[UUID, _Run] = {}
-        self.runs: list[_Run] = []
-        self.encoded: dict[UUID, float] = {}  # when the other images of a job may begin
-        self.positions: dict[UUID, int] = {}
-
-    def run(self) -> dict[UUID, Forecast]:
-        busy = self._finish_what_runs()
-        self.free = [(busy.get(pk, 0.0), number, pk) for number, pk in enumerate(self.workers)]
-        heapq.heapify(self.free)
-        rooms = self._line()
-        for is_open in (True, False):
-            self._serve({pk: room for pk, room in rooms.items() if room.open is is_open})
-        self._take_over_the_tail()
-        ends: dict[UUID, float | None] = {}
-        for run in self.runs:  # a job ends with its last image, and is as unknown as any of them
-            known = ends.get(run.job.pk, 0.0)
-            unknown = run.end is None or known is None
-            ends[run.job.pk] = None if unknown else max(known or 0.0, run.end or 0.0)
-        return {
-            job.pk: Forecast(self.positions.get(job.pk), _rounded(ends.get(job.pk)))
-            for job in self.jobs
-        }
-
-    def _finish_what_runs(self) -> dict[UUID, float]:
-        """Images that a worker holds are finished by it; returns when each worker is free."""
-        busy: dict[UUID, float] = {}
-        for job in self.jobs:
-            encode = self.leased_encodes.get(job.pk)
-            for image in list(self.images.get(job.pk, ())):
-                first_of_encoding = encode is not None and image.index == 0
-                worker_id = encode.worker_id if encode and first_of_encoding else image.worker_id
-                if worker_id not in self.workers:
-                    continue  # somebody will go on with it: part of the line
-                assert worker_id is not None
-                needed = self._image_seconds(job, image, worker_id, with_encode=False)
-                if needed is not None and encode is not None and first_of_encoding:
-                    encoding = self.speeds.seconds(worker_id, kind_of(ChunkKind.ENCODE, job))
-                    encoding = max(0.0, (encoding or 0.0) - self._since(encode.leased_at))
-                    self.encoded[job.pk] = encoding
-                    needed += encoding
-                self.images[job.pk].remove(image)
-                busy[worker_id] = self._add_run(job, worker_id, busy.get(worker_id, 0.0), needed)
-        return busy
-
-    def _line(self) -> dict[str, _Room]:
-        """What waits, by room and client, each client's jobs in order."""
-        waiting = Turn.objects.filter(client__in=Job.objects.unfinished().values("client"))
-        turns = {(t.room_id, t.client): t.last_turn for t in waiting}
-        rooms: dict[str, _Room] = {}
-        of_jobs = {job.room_id for job in self.jobs}
-        for row in Room.objects.filter(pk__in=of_jobs):
-            rooms[row.pk] = _Room(row.last_turn, row.server_helps and not row.paused)
-        for job in self.jobs:
-            images = self.images.get(job.pk)
-            if images:
-                clients = rooms[job.room_id].clients
-                if job.client not in clients:
-                    clients[job.client] = _Client(turns.get((job.room_id, job.client), 0))
-                clients[job.client].jobs.append((job, deque(images)))
-        return rooms
-
-    def _serve(self, rooms: dict[str, _Room]) -> None:
-        waiting = [(room.turn, pk) for pk, room in rooms.items() if room.clients]
-        heapq.heapify(waiting)
-        while waiting:
-            _turn, room_id = heapq.heappop(waiting)
-            room = rooms[room_id]
-            client_id, client = min(room.clients.items(), key=lambda item: (item[1].turn, item[0]))
-            job, images = client.jobs[0]
-            if job.state == JobState.QUEUED and job.pk not in self.positions:
-                self.positions[job.pk] = len(self.positions) + 1
-            self._compute(job, images.popleft(), room.open)
-            self.turn += 1
-            room.turn = client.turn = self.turn
-            if not images:
-                client.jobs.popleft()
-            if not client.jobs:
-                del room.clients[client_id]
-            if room.clients:
-                heapq.heappush(waiting, (room.turn, room_id))
-
-    def _compute(self, job: Job, image: Image, is_open: bool) -> None:
-        if not self.free or not is_open:
-            self.runs.append(_Run(job, 0.0, None))
-            return
-        free_at, number, worker_id = heapq.heappop(self.free)
-        with_encode = job.state == JobState.QUEUED and image.index == 0
-        needed = self._image_seconds(job, image, worker_id, with_encode)
-        if with_encode:
-            encode = self.speeds.seconds(worker_id, kind_of(ChunkKind.ENCODE, job))
-            self.encoded[job.pk] = free_at + (encode or 0.0)
-        else:
-            free_at = max(free_at, self.encoded.get(job.pk, 0.0))
-        heapq.heappush(
-            self.free, (self._add_run(job, worker_id, free_at, needed), number, worker_id)
-        )
-
-    def _add_run(self, job: Job, worker_id: UUID, start: float, needed: float | None) -> float:
-        """Returns when the worker is free again; one of unknown length counts as none."""
-        run = _Run(job, start, None if needed is None else start + needed)
-        self.runs.append(run)
-        self.last[worker_id] = run
-        return start if run.end is None else run.end
-
-    def _take_over_the_tail(self) -> None:
-        """With nothing left to begin, a clearly faster worker takes images over between chunks."""
-        while self.free:
-            free_at, number, fast = heapq.heappop(self.free)
-            slow = max(
-                (pk for pk in self.last if (self.last[pk].end or 0.0) > free_at),
-                key=lambda pk: self.last[pk].end or 0.0,
-                default=None,
-            )
-            if slow is None:
-                return
-            run = self.last[slow]
-            kind = kind_of(ChunkKind.DENOISE, run.job)
-            theirs, ours = self.speeds.seconds(slow, kind), self.speeds.seconds(fast, kind)
-            if not theirs or not ours or ours * CLEARLY_FASTER >= theirs or run.end is None:
-                continue
-            chunk = theirs * max(1, round(settings.CHUNK_SECONDS / theirs))
-            takes_over_at = run.start + chunk * math.ceil(max(0.0, free_at - run.start) / chunk)
-            if takes_over_at < run.end:
-                run.end = takes_over_at + (run.end - takes_over_at) * ours / theirs
-                heapq.heappush(self.free, (run.end, number, fast))
-                del self.last[slow]
-
-    def _image_seconds(
-        self, job: Job, image: Image, worker_id: UUID, with_encode: bool
-    ) -> float | None:
-        step = self.speeds.seconds(worker_id, kind_of(ChunkKind.DENOISE, job))
-        decode = self.speeds.seconds(worker_id, kind_of(ChunkKind.DECODE, job))
-        encode = self.speeds.seconds(worker_id, kind_of(ChunkKind.ENCODE, job))
-        if step is None or decode is None or (with_encode and encode is None):
-            return None
-        needed = (job.steps - image.step) * step + decode
-        if with_encode and encode is not None:
-            needed += encode
-        chunk = self.leased_images.get(image.pk)
-        if chunk is not None and image.state == ImageState.RUNNING:
-            done = (image.step - chunk.start) * step
-            needed -= min(max(0.0, self._since(chunk.leased_at) - done), max(step, decode))
-        return max(needed, 0.0)
-
-    def _since(self, moment: datetime | None) -> float:
-        return (self.now - moment).total_seconds() if moment else 0.0
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 2)
 
 
 def forget() -> None:
     """The next forecast is made anew (tests)."""
     global _latest
     _latest = None
+
+
+class _Scene:
+    """Reads the queue, and puts everybody and everything into their places."""
+
+    def __init__(self) -> None:
+        self.now = timezone.now()
+        self.speeds = Speeds()
+        jobs = list(Job.objects.unfinished())
+        of_jobs = Room.objects.filter(pk__in={job.room_id for job in jobs})
+        self.rooms = {room.pk: room for room in of_jobs}
+        self.lines = {paused: self._line(paused) for paused in (False, True)}
+        ready = Worker.objects.online(self.now).filter(state=WorkerState.READY)
+        self.hands = {worker.pk: self._hand(worker) for worker in ready.order_by("pk")}
+        self.tasks = {job.pk: self._task(job) for job in jobs}
+        self.runs: list[Run] = []
+        self.busy: set[Hand] = set()
+        self.orphans: list[Picture] = []
+        self._place_images()
+
+    def play(self) -> dict[UUID, Forecast]:
+        play = Play(self.lines[False], self.hands.values(), self.runs, self.orphans)
+        play.to_the_end()
+        for line in (self.lines[False], self.lines[True]):
+            play.begin_in_turn(line)
+        return {pk: Forecast(task.position, _rounded(task.ends)) for pk, task in self.tasks.items()}
+
+    def _line(self, paused: bool) -> Line:
+        of_line = [room for room in self.rooms.values() if room.paused is paused]
+        places = {room.pk: Place(room.last_turn) for room in of_line}
+        waiting = Job.objects.unfinished().values("client")
+        for turn in Turn.objects.filter(client__in=waiting, room__in=of_line):
+            places[turn.room_id].turns[turn.client] = turn.last_turn
+        return Line(places)
+
+    def _hand(self, worker: Worker) -> Hand:
+        return Hand(
+            models=frozenset(worker.model_names),
+            paces=cache(partial(self._pace, worker.pk)),
+            room=worker.room_id,
+        )
+
+    def _pace(self, worker_id: UUID, kinds: "_Kinds") -> Pace:
+        step = self.speeds.seconds(worker_id, kinds.denoise)
+        return Pace(
+            encode=self.speeds.seconds(worker_id, kinds.encode),
+            step=step,
+            decode=self.speeds.seconds(worker_id, kinds.decode),
+            first_steps=steps_of_chunk(self.speeds.measured(worker_id, kinds.denoise)),
+            chunk_steps=steps_of_chunk(step),
+        )
+
+    def _task(self, job: Job) -> Task:
+        return Task(
+            room=job.room_id,
+            client=job.client,
+            model=job.model,
+            kind=_Kinds(*(kind_of(kind, job) for kind in _Kinds._fields)),
+            steps=job.steps,
+            helped=self.rooms[job.room_id].server_helps,
+            queued=job.state == JobState.QUEUED,
+        )
+
+    def _place_images(self) -> None:
+        images = {
+            image.pk: image
+            for image in Image.objects.filter(job__in=self.tasks)
+            .exclude(state__in=IMAGE_ENDED)
+            .order_by("index")
+        }
+        pictures = {}
+        for image in images.values():
+            task = self.tasks[image.job_id]
+            pictures[image.pk] = Picture(task, image.step)
+            task.pictures.append(pictures[image.pk])
+        live = Chunk.objects.filter(job__in=self.tasks, state__in=CHUNK_LIVE)
+        for chunk in live.order_by("created_at", "pk"):
+            task = self.tasks[chunk.job_id]
+            if chunk.kind == ChunkKind.ENCODE and task.pictures:
+                task.to_encode = not self._is_run(chunk, task.pictures[0])
+            elif chunk.image_id in images and not self._is_run(chunk, pictures[chunk.image_id]):
+                self._place(images[chunk.image_id], pictures[chunk.image_id])
+        for task in self.tasks.values():
+            if task.to_encode or task.waiting:
+                self.lines[self.rooms[task.room].paused].add(task)
+
+    def _is_run(self, chunk: Chunk, picture: Picture) -> bool:
+        """Whether somebody computes this chunk now, and is there to do so."""
+        hand = self.hands.get(chunk.worker_id) if chunk.worker_id else None
+        if chunk.state != ChunkState.LEASED or hand is None or hand in self.busy:
+            return False
+        task = picture.task
+        run = Run(hand, picture, begin=0.0, only_chunk=self.rooms[task.room].paused)
+        since = (self.now - (chunk.leased_at or self.now)).total_seconds()
+        if chunk.kind == ChunkKind.ENCODE:
+            run.encodes, run.known = True, run.pace.encode is not None
+            run.encoding = max(0.0, (run.pace.encode or 0.0) - since)
+        elif chunk.kind == ChunkKind.DENOISE:
+            # Every step is reported, so no more than one can have been done since the last report.
+            a_step = run.pace.step or 0.0
+            run.begin = -min(max(0.0, since - (picture.step - chunk.start) * a_step), a_step)
+            run.leased_to = chunk.stop
+        else:
+            picture.step, run.decoded = task.steps, since
+        self.busy.add(hand)
+        self.runs.append(run)
+        return True
+
+    def _place(self, image: Image, picture: Picture) -> None:
+        """An image whose next chunk waits: for its worker, for anybody, or for its turn."""
+        task = picture.task
+        keeper = self.hands.get(image.worker_id) if image.worker_id else None
+        if image.state == ImageState.QUEUED and image.worker_id is None:
+            task.waiting.append(picture)
+        elif self.rooms[task.room].paused:
+            return
+        elif keeper is not None:
+            keeper.kept.append(picture)
+        else:
+            self.orphans.append(picture)
+
+
+class _Kinds(NamedTuple):
+    """What a job is made of, as `speeds` measures it."""
+
+    encode: Kind
+    denoise: Kind
+    decode: Kind
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)

@@ -128,6 +128,8 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
     elif image is not None:
         Image.objects.filter(pk=image.pk).update(worker=worker)
     events.announce(job.room_id)
+    if image is None or image.worker_id != worker.pk:
+        fairness.wake_workers(besides=worker.pk)  # who left this to us may take what is next
     return Lease(
         chunk_id=chunk.pk,
         attempt=chunk.attempt,

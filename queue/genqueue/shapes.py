@@ -65,8 +65,8 @@ class JobJson(TypedDict):
     position: int | None
     """Among the waiting jobs of all rooms; 1 starts next. Null once the job has started."""
     eta_seconds: float | None
-    """Until the job is done. Null until each kind of its work was measured once, while no worker
-    that may do it is online, and once the job has ended."""
+    """Until the job is done. Null until each kind of its work, and of what comes before it, was
+    measured once, while no worker that may do it is ready, and once the job has ended."""
     prompt: str
     negative_prompt: str
     model: str

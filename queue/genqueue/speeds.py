@@ -48,26 +48,51 @@ def record(worker_id: UUID, chunk_kind: str, job: Job, steps: int, seconds: floa
 def steps_in_a_chunk(worker: Worker, job: Job) -> int:
     """How many steps this worker does in about CHUNK_SECONDS; few until that is measured."""
     row = Speed.objects.filter(worker=worker, **kind_of(ChunkKind.DENOISE, job)._asdict()).first()
-    if row is None or row.seconds <= 0:
+    return steps_of_chunk(row.seconds if row else None)
+
+
+def steps_of_chunk(seconds_a_step: float | None) -> int:
+    """The same for a measured speed, None when there is none."""
+    if not seconds_a_step:
         return STEPS_BEFORE_ANY_MEASUREMENT
-    return max(1, round(settings.CHUNK_SECONDS / row.seconds))
+    return max(1, round(settings.CHUNK_SECONDS / seconds_a_step))
 
 
 class Speeds:
-    """All measured speeds, read once: of a worker, or else the median over the workers."""
+    """All measured speeds, read once."""
 
     def __init__(self) -> None:
-        self._of_worker: dict[tuple[UUID, Kind], float] = {}
-        everybody: dict[Kind, list[float]] = {}
+        self._by_worker: dict[UUID, dict[Kind, float]] = {}
         recently = timezone.now() - FORGOTTEN_AFTER
         for row in Speed.objects.filter(worker__last_seen_at__gte=recently):
             key = Kind(row.kind, row.model, row.width, row.height, row.halves)
-            self._of_worker[row.worker_id, key] = row.seconds
-            everybody.setdefault(key, []).append(row.seconds)
-        self._of_all = {key: median(values) for key, values in everybody.items()}
+            self._by_worker.setdefault(row.worker_id, {})[key] = row.seconds
+        self._guesses: dict[tuple[UUID | None, Kind], float | None] = {}
 
     def seconds(self, worker_id: UUID | None, key: Kind) -> float | None:
-        """Seconds per step, encode or decode; None when nobody has done this kind yet."""
-        if worker_id is not None and (worker_id, key) in self._of_worker:
-            return self._of_worker[worker_id, key]
-        return self._of_all.get(key)
+        """Seconds per step, encode or decode: as measured, or else as the others suggest.
+
+        Each other worker that has done this kind suggests its own seconds, times how much slower
+        this one was at what both have done of that stage. None when nobody has done this kind yet.
+        """
+        measured = self.measured(worker_id, key)
+        if measured is not None:
+            return measured
+        if (worker_id, key) not in self._guesses:
+            self._guesses[worker_id, key] = self._guess(worker_id, key)
+        return self._guesses[worker_id, key]
+
+    def measured(self, worker_id: UUID | None, key: Kind) -> float | None:
+        return self._of(worker_id).get(key)
+
+    def _of(self, worker_id: UUID | None) -> dict[Kind, float]:
+        return self._by_worker.get(worker_id, {}) if worker_id else {}
+
+    def _guess(self, worker_id: UUID | None, key: Kind) -> float | None:
+        ours = {kind: s for kind, s in self._of(worker_id).items() if kind.kind == key.kind}
+        suggested = []
+        for theirs in self._by_worker.values():
+            if key in theirs:
+                ratios = [s / theirs[kind] for kind, s in ours.items() if theirs.get(kind)]
+                suggested.append(theirs[key] * (median(ratios) if ratios else 1.0))
+        return median(suggested) if suggested else None

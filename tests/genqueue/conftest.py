@@ -2,10 +2,12 @@
 
 import shutil
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.conf import settings as site
 
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
@@ -65,17 +67,47 @@ def new_worker(
 
 # Of a job with the settings above, on a worker of factor 1
 SECONDS = {ChunkKind.ENCODE: 0.1, ChunkKind.DENOISE: 1.0, ChunkKind.DECODE: 0.2}
+STEPS, SIDE = 8, 64
 
 
-def measured(worker: Hand, factor: float = 1.0, model: str = "tiny") -> None:
-    """This worker has a known speed: SECONDS times the factor."""
-    for kind, seconds in SECONDS.items():
-        side = 0 if kind == ChunkKind.ENCODE else 64
-        per_unit = seconds / 8 if kind == ChunkKind.DENOISE else seconds
-        Speed.objects.create(
-            worker_id=worker.id, kind=kind, model=model, width=side, height=side, halves=2,
-            samples=[per_unit * factor] * 3, count=3, seconds=per_unit * factor,
+def seconds_of(kind: str, factor: float, side: int, steps: int = 1) -> float:
+    """Of an encoding, of so many steps, or of a decoding. A larger picture takes longer in
+    proportion to its pixels."""
+    if kind == ChunkKind.ENCODE:
+        return SECONDS[kind] * factor
+    seconds = SECONDS[kind] * factor * side**2 / SIDE**2
+    return seconds * steps / STEPS if kind == ChunkKind.DENOISE else seconds
+
+
+def measured(worker: Hand, factor: float = 1.0, model: str = "tiny", side: int = SIDE) -> None:
+    """Three chunks of each kind have run on this worker, at `seconds_of`."""
+    for kind in ChunkKind.values:
+        seconds = seconds_of(kind, factor, side)
+        Speed.objects.get_or_create(
+            worker_id=worker.id, kind=kind, model=model, halves=2,
+            width=0 if kind == ChunkKind.ENCODE else side,
+            height=0 if kind == ChunkKind.ENCODE else side,
+            defaults={"samples": [seconds] * 3, "count": 3, "seconds": seconds},
         )  # fmt: skip
+
+
+class Broker:
+    """The real broker's folder, which nobody reads in tests."""
+
+    def __init__(self) -> None:
+        self.folder = Path(site.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_out"])
+        for message in self.folder.glob("*.msg"):
+            message.unlink()
+
+    def woken(self) -> Counter[uuid.UUID]:
+        """How many messages lie there for which workers."""
+        queues = (path.name.split(".")[1] for path in self.folder.glob("*.msg"))
+        return Counter(uuid.UUID(queue.removeprefix("work-")) for queue in queues)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
 
 
 @pytest.fixture(scope="session")

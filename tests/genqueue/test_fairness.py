@@ -8,10 +8,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from genqueue import actions, forecast, sweeper
+from genqueue import actions, protocol, sweeper
+from genqueue.faults import Fault
 from genqueue.models import Chunk, ChunkKind, Job, Turn, Worker
-from genqueue.representation import job_as_json, jobs_as_json
-from tests.genqueue.conftest import SECONDS, measured, new_worker, settings_of
+from genqueue.representation import job_as_json
+from tests.genqueue.conftest import measured, new_worker, settings_of
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +103,105 @@ class TestAWorkerAndItsImage:
         assert other.claim() is None
 
 
+class TestBeginning:
+    """Of several idle workers the fastest begins, whoever asks first."""
+
+    @pytest.fixture
+    def fast(self):
+        return self.known("fast", 1)
+
+    @pytest.fixture
+    def slow(self):
+        return self.known("slow", 20)
+
+    def known(self, name, factor):
+        hand = new_worker(name)
+        measured(hand, factor)
+        return hand
+
+    def test_is_left_to_the_faster_one(self, alice, fast, slow):
+        submit(alice)
+        assert slow.claim() is None
+        assert fast.claim() is not None
+
+    def test_is_not_left_to_one_that_has_something_to_go_on_with(self, alice, bob, fast, slow):
+        submit(alice)
+        fast.do_next()  # between two chunks: it holds no lease, and will be back at once
+        submit(bob)
+        assert slow.claim() is not None
+
+    def test_is_not_left_to_one_that_does_not_come(self, alice, fast, slow):
+        submit(alice)
+        Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=3))
+        assert slow.claim() is not None
+
+    def test_is_not_left_to_a_slightly_faster_one(self, alice, slow):
+        self.known("hardly faster", 18)
+        submit(alice)
+        assert slow.claim() is not None
+
+    def test_keeps_the_order_of_jobs(self, alice, bob, fast, slow):
+        jobs = [submit(alice).pk, submit(bob).pk, submit(alice).pk]
+        assert slow.claim() is None
+        assert fast.claim().job_id == jobs[0]
+        assert slow.claim().job_id == jobs[1]
+
+    def test_wakes_who_left_it(
+        self, alice, bob, fast, slow, broker, django_capture_on_commit_callbacks
+    ):
+        for person in (alice, bob):
+            submit(person)
+        with django_capture_on_commit_callbacks(execute=True):
+            slow.claim()
+        assert broker.woken() == {}
+        with django_capture_on_commit_callbacks(execute=True):
+            fast.claim()
+        assert broker.woken() == {slow.id: 1}
+
+    def test_comes_before_taking_over(self, alice, fast, slow):
+        """Whoever is asked first: each does the image that it would do anyway."""
+        Worker.objects.filter(pk=fast.id).update(state="loading")
+        submit(alice, num_images=2)
+        slow.do_next()
+        Worker.objects.filter(pk=fast.id).update(state="ready")
+        assert slow.claim().index == 0
+        assert fast.claim().index == 1
+
+    def test_leaves_decoding_where_the_latent_is(self, alice, fast, slow):
+        Worker.objects.filter(pk=fast.id).update(state="loading")
+        submit(alice, steps=1)
+        slow.do_next()
+        slow.do_next()
+        Worker.objects.filter(pk=fast.id).update(state="ready")
+        assert fast.claim() is None
+        assert slow.claim().kind == ChunkKind.DECODE
+
+
+class TestAFaultyWorker:
+    """One that fails at everything must not fail every job: it asks again the soonest."""
+
+    def test_leaves_what_it_failed_at_to_others(self, alice, worker, other):
+        submit(alice)
+        lease = worker.claim()
+        protocol.fail(lease, Fault.COMPUTATION_FAILED)
+        assert worker.claim() is None
+        assert other.claim().chunk_id == lease.chunk_id
+
+    def test_goes_on_with_other_work(self, alice, bob, worker, other):
+        submit(alice)
+        waiting = submit(bob)
+        protocol.fail(worker.claim(), Fault.COMPUTATION_FAILED)
+        assert worker.claim().job_id == waiting.pk
+
+    def test_tries_again_when_it_is_the_only_one_with_the_model(self, alice, worker):
+        new_worker("without", models=("huge",))
+        new_worker("gone", "gone")
+        submit(alice)
+        lease = worker.claim()
+        protocol.fail(lease, Fault.COMPUTATION_FAILED)
+        assert worker.claim().chunk_id == lease.chunk_id
+
+
 class TestRanges:
     def test_are_sized_to_about_three_seconds(self, alice, worker):
         measured(worker, factor=10)  # 1.25 s a step
@@ -137,118 +237,3 @@ class TestTurns:
         with connection.cursor() as cursor:
             cursor.execute(turns)
             assert cursor.fetchall() == []
-
-
-class TestPositions:
-    def test_are_the_order_in_which_jobs_start(self, alice, bob, charlie, worker):
-        jobs = [
-            *(submit(alice, num_images=2) for _ in range(3)),
-            *(submit(bob) for _ in range(2)),
-            submit(charlie, "cellar"),
-        ]
-        told = {job.pk: job_as_json(job)["position"] for job in jobs}
-        assert sorted(told.values()) == [1, 2, 3, 4, 5, 6]
-        started = [lease.job_id for lease in worker.do_all() if lease.kind == ChunkKind.ENCODE]
-        assert started == sorted(told, key=told.__getitem__)
-
-    def test_are_gone_once_a_job_runs(self, alice, worker):
-        running, waiting = submit(alice), submit(alice)
-        worker.claim()
-        running.refresh_from_db()
-        assert [job["position"] for job in jobs_as_json([running, waiting])] == [None, 1]
-
-
-class Clock:
-    """Plays several workers with given speeds in simulated time, through the real protocol."""
-
-    def __init__(self, hands) -> None:
-        self.hands = dict(hands)  # hand: factor
-        self.now = 0.0
-        self.busy: list[tuple[float, int, object, object]] = []
-        self.ended: dict = {}
-
-    def run(self) -> None:
-        idle = list(self.hands)
-        while True:
-            for hand in list(idle):
-                lease = hand.claim()
-                if lease is not None:
-                    idle.remove(hand)
-                    seconds = self.seconds(hand, lease)
-                    self.busy.append((self.now + seconds, len(self.busy), hand, lease))
-            if not self.busy:
-                return
-            self.busy.sort(key=lambda entry: entry[:2])
-            self.now, _number, hand, lease = self.busy.pop(0)
-            hand.finish(lease, self.seconds(hand, lease))
-            idle.insert(0, hand)
-            if Job.objects.get(pk=lease.job_id).state == "done":
-                self.ended[lease.job_id] = self.now
-
-    def seconds(self, hand, lease) -> float:
-        seconds = SECONDS[lease.kind] * self.hands[hand]
-        return seconds * (lease.stop - lease.start) / 8 if lease.stop else seconds
-
-
-class TestExpectedTimes:
-    @pytest.mark.parametrize("factors", [[1.0], [4.0, 4.0], [3.0, 3.7]])
-    def test_come_true_within_30_percent(self, alice, bob, charlie, factors):
-        hands = {new_worker(str(factor)): factor for factor in factors}
-        for hand, factor in hands.items():
-            measured(hand, factor)
-        jobs = [
-            *(submit(alice, num_images=2) for _ in range(3)),
-            *(submit(bob, num_images=4) for _ in range(2)),
-            *(submit(charlie, "cellar") for _ in range(3)),
-        ]
-        told = {job.pk: job_as_json(job)["eta_seconds"] for job in jobs}
-        clock = Clock(hands)
-        clock.run()
-        for job in jobs:
-            assert told[job.pk] == pytest.approx(clock.ended[job.pk], rel=0.3)
-
-    def test_know_that_a_faster_worker_takes_over_the_tail(self, alice):
-        hands = {new_worker("fast"): 4.0, new_worker("slow"): 40.0}
-        for hand, factor in hands.items():
-            measured(hand, factor)
-        job = submit(alice, num_images=2)
-        told = job_as_json(job)["eta_seconds"]
-        clock = Clock(hands)
-        clock.run()
-        assert clock.ended[job.pk] < 40.0
-        assert told == pytest.approx(clock.ended[job.pk], rel=0.3)
-
-    def test_are_unknown_before_anything_was_measured(self, alice, worker):
-        assert job_as_json(submit(alice))["eta_seconds"] is None
-
-    def test_are_unknown_without_a_worker(self, alice, worker):
-        measured(worker)
-        job = submit(alice)
-        assert job_as_json(job)["eta_seconds"] is not None
-        Worker.objects.update(state="gone")
-        assert job_as_json(job)["eta_seconds"] is None
-
-    def test_are_unknown_in_a_paused_room(self, alice, worker):
-        measured(worker)
-        job = submit(alice)
-        actions.pause_room(job.room, True)
-        assert job_as_json(job)["eta_seconds"] is None
-        assert job_as_json(job)["position"] == 1
-
-    def test_shrink_while_a_job_runs(self, alice, worker):
-        measured(worker, factor=10)
-        job = submit(alice)
-        told = [job_as_json(job)["eta_seconds"]]
-        while worker.do_next(seconds=2.5):
-            job.refresh_from_db()
-            if job.state != "done":
-                told.append(job_as_json(job)["eta_seconds"])
-        assert told == sorted(told, reverse=True)
-        assert len(set(told)) == len(told)
-
-    def test_of_a_long_queue_are_reused_for_a_second(self, alice, worker, settings):
-        settings.P2PWEB_LIMITS = {**settings.P2PWEB_LIMITS, "client_jobs": 100}
-        jobs = {submit(alice).pk for _ in range(forecast.LONG_QUEUE)}
-        assert forecast.forecast(jobs) is forecast.forecast(jobs)
-        jobs.add(submit(alice).pk)
-        assert jobs <= forecast.forecast(jobs).keys()
