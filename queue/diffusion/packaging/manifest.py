@@ -157,7 +157,7 @@ def read_manifest(data: bytes) -> Manifest:
     if any(name.partition("/")[0] not in COMPONENTS for name in tensors):
         raise ManifestError(f"a tensor of none of {', '.join(COMPONENTS)}")
     plan = top.get("plan")
-    if plan is not None and plan not in files:
+    if plan is not None and _text(plan, "plan") not in files:
         raise ManifestError("the plan is not among the files")
     preview = top.get("preview")
     wgsl = _table(top.get("wgsl"), "wgsl")
