@@ -1,7 +1,10 @@
 """The browser's noise is torch's, for any seed and size."""
 
 import base64
+import os
 import random
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -68,6 +71,23 @@ def test_several_draws_in_a_row_go_on_where_the_last_one_stopped(engine) -> None
 
 def test_a_million_values_are_torchs(engine) -> None:
     assert largest_error(engine, [(2**32 - 5, [2**20 + 5])]) <= TOLERANCE
+
+
+def test_the_other_kernel_of_torch_is_as_near(engine) -> None:
+    """Processors without AVX2 take another one, which gives other last digits."""
+    program = (
+        "import sys, torch; generator = torch.Generator('cpu').manual_seed(11);"
+        "sys.stdout.buffer.write(torch.randn(400_000, generator=generator).numpy().tobytes())"
+    )
+    theirs = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True,
+        check=True,
+    ).stdout
+    ours = base64.b64decode(engine("noise", DRAW, [(11, [400_000])]))
+    difference = np.frombuffer(ours, "<f4").astype(np.float64) - np.frombuffer(theirs, "<f4")
+    assert np.abs(difference).max() <= TOLERANCE
 
 
 def test_images_of_a_job_count_on_from_its_seed_and_wrap_around(engine) -> None:
