@@ -1,0 +1,81 @@
+"""Every shader compiles in Chromium too, whose compiler, Tint, refuses what naga lets pass.
+
+Only the modules: SwiftShader takes minutes for the pipelines, and wgpu makes them all with the
+default limits (test_kernels.py, test_parity.py).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from diffusion.plan.compiler import Compiled
+from diffusion.plan.schema import Plan
+from diffusion.plan.shaders import module_text, read_shader
+from tests.browser import ARGUMENTS, CHROMIUM
+from tests.diffusion.plan.conftest import WGSL
+from tests.diffusion.plan.variants import variants
+
+WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+
+COMPILE = """async (modules) => {
+    const adapter = await navigator.gpu.requestAdapter();
+    const device = await adapter.requestDevice();
+    const problems = [];
+    await Promise.all(modules.map(async ([name, code]) => {
+        const module = device.createShaderModule({code});
+        const {messages} = await module.getCompilationInfo();
+        for (const message of messages) {
+            problems.push(`${name}:${message.lineNum} ${message.type} ${message.message}`);
+        }
+    }));
+    return problems;
+}"""
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    assert CHROMIUM, "install chromium, or name it in CHROMIUM"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS + WEBGPU)
+        page = browser.new_page()
+        # WebGPU exists in secure contexts only, and localhost is one
+        page.route("http://localhost/**", lambda route: route.fulfill(body="<!doctype html>"))
+        page.goto("http://localhost/")
+        yield page
+        browser.close()
+
+
+def modules(*plans: Plan) -> dict[str, str]:
+    """Each distinct module of the plans by its text, with the name of its shader."""
+
+    def read(name: str) -> str:
+        return read_shader(WGSL, name)
+
+    return {
+        module_text(read, dispatch): dispatch.shader
+        for plan in plans
+        for stage in plan.stages.values()
+        for segment in stage.segments
+        for dispatch in segment.dispatches
+    }
+
+
+def test_every_module_compiles_without_a_word(
+    page: Page, tiny: Compiled, tiny_f16: Compiled
+) -> None:
+    texts = modules(tiny.plan, tiny_f16.plan, variants())
+    assert set(texts.values()) == {path.stem for path in Path(WGSL).glob("*.wgsl")}
+    assert page.evaluate(COMPILE, [[name, text] for text, name in texts.items()]) == []
+
+
+def test_a_barrier_that_not_all_reach_is_noticed(page: Page) -> None:
+    """The test above would be empty if no message ever came."""
+    code = """@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+    @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+        if (x[i] > 3) { workgroupBarrier(); }
+    }"""
+    problems: list[Any] = page.evaluate(COMPILE, [["bad", code]])
+    assert any("uniform" in problem for problem in problems)
