@@ -89,6 +89,8 @@ def _status(job: Json, done: int, steps: int, paused: bool) -> str:
         return f"Failed: {job['error']['detail'] if job['error'] else 'no reason was given.'}"
     if paused:  # what is expected of it then is not true
         return f"Paused at step {done} of {steps}" if done else "Paused before its first step"
+    if job["waits_for_model"]:
+        return f"Waiting for a worker that has {job['model']}"
     if state == "queued":
         place = "Next in line" if position in (None, 1) else f"Number {position} in line"
         return place if seconds is None else f"{place}, ready in {duration(seconds)}"

@@ -33,10 +33,12 @@ LONG_QUEUE = 50  # unfinished jobs
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """position: 1 is the next job to start, over all rooms; None once it runs.
-    eta_seconds: from now until the job's last image is done, or None."""
+    eta_seconds: from now until the job's last image is done, or None.
+    waits_for_model: there are workers that may do it, and none of them has its model."""
 
     position: int | None
     eta_seconds: float | None
+    waits_for_model: bool
 
 
 _latest: tuple[float, dict[UUID, Forecast]] | None = None
@@ -77,8 +79,8 @@ class _Scene:
         of_jobs = Room.objects.filter(pk__in={job.room_id for job in jobs})
         self.rooms = {room.pk: room for room in of_jobs}
         self.lines = {paused: self._line(paused) for paused in (False, True)}
-        ready = Worker.objects.online(self.now).filter(state=WorkerState.READY)
-        self.hands = {worker.pk: self._hand(worker) for worker in ready.order_by("pk")}
+        self.online = list(Worker.objects.online(self.now).order_by("pk"))
+        self.hands = {w.pk: self._hand(w) for w in self.online if w.state == WorkerState.READY}
         self.tasks = {job.pk: self._task(job) for job in jobs}
         self.runs: list[Run] = []
         self.busy: set[Hand] = set()
@@ -90,7 +92,18 @@ class _Scene:
         play.to_the_end()
         for line in (self.lines[False], self.lines[True]):
             play.begin_in_turn(line)
-        return {pk: Forecast(task.position, _rounded(task.ends)) for pk, task in self.tasks.items()}
+        return {
+            pk: Forecast(task.position, _rounded(task.ends), self._waits_for_model(task))
+            for pk, task in self.tasks.items()
+        }
+
+    def _waits_for_model(self, task: Task) -> bool:
+        helpers = self._helpers(task.room)
+        return bool(helpers) and not any(task.model in helper.model_names for helper in helpers)
+
+    def _helpers(self, room_id: str) -> list[Worker]:
+        served = self.rooms[room_id].server_helps
+        return [w for w in self.online if (served if w.room_id is None else w.room_id == room_id)]
 
     def _line(self, paused: bool) -> Line:
         of_line = [room for room in self.rooms.values() if room.paused is paused]

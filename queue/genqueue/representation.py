@@ -83,6 +83,7 @@ def _job(job: Job, expected: Forecast | None, images: Iterable[Image]) -> JobJso
         state=job.state,  # type: ignore[typeddict-item]
         position=expected.position if expected and waits else None,
         eta_seconds=expected.eta_seconds if expected and not ended else None,
+        waits_for_model=bool(expected and expected.waits_for_model and not ended),
         prompt=job.prompt,
         negative_prompt=job.negative_prompt,
         model=job.model,

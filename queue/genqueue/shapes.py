@@ -67,6 +67,8 @@ class JobJson(TypedDict):
     eta_seconds: float | None
     """Until the job is done. Null until each kind of its work, and of what comes before it, was
     measured once, while no worker that may do it is ready, and once the job has ended."""
+    waits_for_model: bool
+    """The workers that may do it have other models: it waits for one that has its model."""
     prompt: str
     negative_prompt: str
     model: str

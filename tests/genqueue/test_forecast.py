@@ -215,6 +215,25 @@ class TestExpectedTimes:
         assert job_as_json(job)["eta_seconds"] == pytest.approx(held, rel=0.05)
 
 
+class TestWaitingForAModel:
+    def test_is_said_while_the_workers_have_others(self, alice, worker):
+        job = submit(alice, model="huge")
+        assert job_as_json(job)["waits_for_model"] is True
+        assert job_as_json(submit(alice))["waits_for_model"] is False
+        new_worker("loading", "loading", ("huge",))
+        assert job_as_json(job)["waits_for_model"] is False
+
+    def test_is_not_what_a_job_waits_for_without_any_worker(self, alice, worker):
+        job = submit(alice, model="huge")
+        Worker.objects.update(state="gone")
+        assert job_as_json(job)["waits_for_model"] is False
+
+    def test_is_not_said_of_what_has_ended(self, alice, worker):
+        job = submit(alice, model="huge")
+        actions.cancel_job(job)
+        assert job_as_json(job)["waits_for_model"] is False
+
+
 class TestALongQueue:
     def test_is_reused_for_a_second(self, alice, worker, settings, monkeypatch):
         monkeypatch.setattr(forecast, "REUSED_FOR_SECONDS", 1.0)

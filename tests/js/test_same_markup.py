@@ -25,10 +25,11 @@ def image(index=0, state="queued", step=0, worker=None, **more):
 def job(state="queued", images=None, **more):
     return {
         "id": "0198f3a2-0000-7000-8000-000000000001", "room": "kitchen", "client": "2f3f42b0ef",
-        "state": state, "position": None, "eta_seconds": None, "prompt": "a rocket",
-        "negative_prompt": "", "model": "tiny", "width": 64, "height": 128, "steps": 8,
-        "guidance": 4.0, "seed": 7, "num_images": 1, "created_at": "2026-01-01T00:00:00+00:00",
-        "started_at": None, "finished_at": None, "error": None,
+        "state": state, "position": None, "eta_seconds": None, "waits_for_model": False,
+        "prompt": "a rocket", "negative_prompt": "", "model": "tiny", "width": 64, "height": 128,
+        "steps": 8, "guidance": 4.0, "seed": 7, "num_images": 1,
+        "created_at": "2026-01-01T00:00:00+00:00", "started_at": None,
+        "finished_at": None, "error": None,
         "images": [image()] if images is None else images, **more,
     }  # fmt: skip
 
@@ -39,6 +40,7 @@ JOBS = {
     "next": job(position=1, eta_seconds=3.2),
     "third": job(position=3, eta_seconds=600.0, num_images=4, guidance=4.5),
     "waits": job(position=2),
+    "waits for a model": job(position=1, waits_for_model=True, model="<huge>"),
     "begins": job("running", [image(state="running", worker=WORKER)], eta_seconds=90.0),
     "halfway": job(
         "running",

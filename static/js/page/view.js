@@ -54,9 +54,11 @@ function tileStatus(image, paused) {
   return image.worker && !paused ? 'Starting' : 'Waiting';
 }
 
-function status({ state, position, eta_seconds: seconds, error }, done, steps, paused) {
+function status(job, done, steps, paused) {
+  const { state, position, eta_seconds: seconds, error } = job;
   if (state === 'failed') return `Failed: ${error ? error.detail : 'no reason was given.'}`;
   if (paused) return done ? `Paused at step ${done} of ${steps}` : 'Paused before its first step';
+  if (job.waits_for_model) return `Waiting for a worker that has ${job.model}`;
   if (state === 'queued') {
     const place = (position ?? 1) === 1 ? 'Next in line' : `Number ${position} in line`;
     return seconds === null ? place : `${place}, ready in ${duration(seconds)}`;
