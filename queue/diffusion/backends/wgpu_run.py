@@ -42,6 +42,11 @@ class Weights:
         """Raises PlanError when the values do not have the size that the plan says."""
         if name not in self._buffers:
             weight = self._plan.weights[name]
+            if weight.bytes > self._device.largest_binding:
+                raise PlanError(
+                    f"{name} takes {weight.bytes} bytes;"
+                    f" this device binds {self._device.largest_binding}"
+                )
             values = np.ascontiguousarray(self._read_weight(name))
             if values.nbytes != weight.bytes:
                 raise PlanError(f"{name} has {values.nbytes} bytes, not {weight.bytes}")
@@ -80,6 +85,7 @@ class DeviceRun:
         self._symbols = symbol_values(plan, symbols)
         self._poison = poison
         self._shared: dict[str, Any] = {}
+        self._admitted: set[str] = set()
         self._pools: dict[str, dict[int, Any]] = {}
         self._ready: dict[tuple[str, str], list[tuple[Any, Any, tuple[int, int, int]]]] = {}
 
@@ -183,17 +189,26 @@ class DeviceRun:
     def _tensor(self, stage: str, name: str) -> tuple[Any, int]:
         """The buffer that a tensor lies in, and its bytes from the buffer's start on."""
         described = self._plan.stages[stage]
+        self._admit(stage, described)
         size = tensor_bytes(described, name, self._symbols)
-        if size > self._device.largest_binding:
-            raise PlanError(
-                f"{name} takes {size} bytes; this device binds {self._device.largest_binding}"
-            )
         number = described.tensors[name].buffer
         if number is not None:
             return self._pool(stage, described)[number], size
         if name not in self._shared:
             self._shared[name] = self._new_buffer(size)
         return self._shared[name], size
+
+    def _admit(self, stage: str, described: Stage) -> None:
+        """Raise PlanError, before allocating anything, for a stage that the device cannot bind."""
+        if stage in self._admitted:
+            return
+        for name in described.tensors:
+            size = tensor_bytes(described, name, self._symbols)
+            if size > self._device.largest_binding:
+                raise PlanError(
+                    f"{name} takes {size} bytes; this device binds {self._device.largest_binding}"
+                )
+        self._admitted.add(stage)
 
     def _pool(self, stage: str, described: Stage) -> dict[int, Any]:
         if stage not in self._pools:

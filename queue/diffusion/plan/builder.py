@@ -26,7 +26,7 @@ from diffusion.plan.schema import (
     Type,
     Use,
     Weight,
-    check_stage,
+    check_plan,
 )
 from diffusion.plan.sizes import symbol_values
 
@@ -85,9 +85,9 @@ class PlanBuilder:
 
     def finish(self, host: Mapping[str, Any]) -> Plan:
         """The plan. Raises PlanError when a compiler made a binding that no executor may make."""
-        for name, stage in self.stages.items():
-            check_stage(stage, self.weights, name)
-        return Plan(dict(self.symbols), self.weights, self.stages, host)
+        plan = Plan(dict(self.symbols), self.weights, self.stages, host)
+        check_plan(plan)
+        return plan
 
 
 @dataclass

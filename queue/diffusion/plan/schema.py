@@ -190,24 +190,34 @@ def read_plan(text: str | bytes) -> Plan:
     )
     if top["format"] != FORMAT or top["version"] != VERSION or top["version"] is True:
         raise PlanError(f"{top['format']!r} version {top['version']!r}, not {FORMAT} {VERSION}")
-    symbols = _table(top["symbols"], "symbols", _SYMBOL, 16, _symbol)
-    weights = _table(top["weights"], "weights", _NAME, MAX_TENSORS, _weight)
     plan = Plan(
-        symbols=symbols,
-        weights=weights,
-        stages=_table(
-            top["stages"], "stages", _NAME, 16, lambda value, where: _stage(value, where, weights)
-        ),
+        symbols=_table(top["symbols"], "symbols", _SYMBOL, 16, _symbol),
+        weights=_table(top["weights"], "weights", _NAME, MAX_TENSORS, _weight),
+        stages=_table(top["stages"], "stages", _NAME, 16, _stage),
         host=_any_object(top["host"], "host"),
     )
-    count = sum(len(part.dispatches) for stage in plan.stages.values() for part in stage.segments)
-    if count > MAX_DISPATCHES:
-        raise PlanError(f"{count} dispatches, at most {MAX_DISPATCHES}")
+    check_plan(plan)
     return plan
 
 
-def check_stage(stage: Stage, weights: Mapping[str, Weight], where: str) -> None:
-    """Raise PlanError for bindings that no executor may make."""
+def check_plan(plan: Plan) -> None:
+    """Raise PlanError for parts that are each well formed and do not fit together."""
+    count = sum(len(part.dispatches) for stage in plan.stages.values() for part in stage.segments)
+    if count > MAX_DISPATCHES:
+        raise PlanError(f"{count} dispatches, at most {MAX_DISPATCHES}")
+    shared: dict[str, tuple[tuple[Size, ...], Type]] = {}
+    for where, stage in plan.stages.items():
+        both = stage.tensors.keys() & plan.weights.keys()
+        if both:
+            raise PlanError(f"{where}: {min(both)} is a weight and a tensor")
+        _check_bindings(stage, plan.weights, where)
+        for name, tensor in stage.tensors.items():
+            kind = tensor.shape, tensor.type
+            if tensor.buffer is None and shared.setdefault(name, kind) != kind:
+                raise PlanError(f"{where} shares {name} with a stage where it is another")
+
+
+def _check_bindings(stage: Stage, weights: Mapping[str, Weight], where: str) -> None:
     written = {name for name, tensor in stage.tensors.items() if tensor.role in ("input", "state")}
     names = [segment.name for segment in stage.segments]
     if len(set(names)) < len(names):
@@ -282,20 +292,15 @@ def _weight(value: object, where: str) -> Weight:
     return weight
 
 
-def _stage(value: object, where: str, weights: Mapping[str, Weight]) -> Stage:
+def _stage(value: object, where: str) -> Stage:
     fields = _object(value, where, ("tensors", "segments"))
-    stage = Stage(
+    return Stage(
         tensors=_table(fields["tensors"], f"{where} tensors", _NAME, MAX_TENSORS, _tensor),
         segments=tuple(
             _segment(segment, f"{where}, segment {number}")
             for number, segment in enumerate(_list(fields["segments"], where, 1024))
         ),
     )
-    both = stage.tensors.keys() & weights.keys()
-    if both:
-        raise PlanError(f"{where}: {sorted(both)[0]} is a weight and a tensor")
-    check_stage(stage, weights, where)
-    return stage
 
 
 def _tensor(value: object, where: str) -> Tensor:

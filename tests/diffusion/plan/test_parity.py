@@ -20,13 +20,17 @@ from diffusion.backends.wgpu_device import Device
 from diffusion.backends.wgpu_run import DeviceRun, Weights
 from diffusion.model_folder import read_model_folder
 from diffusion.noise import initial_noise
+from diffusion.pipeline import generate
 from diffusion.plan.compiler import Compiled, compile_folder
+from diffusion.plan.expressions import PlanError
 from diffusion.plan.sizes import memory, symbol_values
 from diffusion.plan.transformer import time_waves
 from diffusion.plan.twin_runner import TwinRun
 from diffusion.random_model import Shape, write_random_model
+from diffusion.settings import Settings
 from tests.diffusion.plan.single import distance
 
+EMOJI = Path(__file__).resolve().parents[3] / "models" / "prx-emoji"
 PROMPT = "a red apple left of a small dog"
 F32, F16 = 1e-4, 5e-3
 TEXTS = ("", PROMPT)
@@ -254,6 +258,27 @@ def test_a_device_takes_the_memory_that_was_planned(device: Device, tiny_f16: Co
         assert run.bytes == planned.pool + planned.shared
     weights.release()
     assert weights.bytes == 0
+
+
+def test_what_a_device_cannot_bind_is_refused_before_it_is_tried(
+    device: Device, tiny: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "largest_binding", 100_000)
+    weights = Weights(device, tiny.plan, tiny.read_weight)
+    with closing(DeviceRun(device, tiny.plan, weights, {"H": 30, "W": 30})) as run:
+        with pytest.raises(PlanError, match=r"takes \d+ bytes; this device binds 100000"):
+            run.write("decode", "latent", initial_noise(0, (16, 30, 30)))
+        assert run.bytes == 0
+
+
+def test_prx_emoji_on_a_device_is_prx_emoji(device: Device) -> None:
+    folder = read_model_folder(EMOJI)
+    backends = open_wgpu(folder, device, matrix_type="f16", poison=True), TorchBackend(folder)
+    wanted = Settings(PROMPT, folder.name, 64, 96, steps=2, guidance=4.0, seed=1)
+    [ours], [theirs] = (generate(backend, wanted) for backend in backends)
+    assert distance(ours.latent, theirs.latent) < F32  # it is stored as f16 anyway
+    off = ours.pixels.astype(float) - theirs.pixels
+    assert 10 * np.log10(255**2 / max(np.mean(off**2), 1e-9)) > 50  # PSNR in dB
 
 
 @pytest.mark.parametrize(

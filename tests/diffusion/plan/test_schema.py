@@ -128,6 +128,12 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "an output never written": lambda document: tensors(document).update(
         ghost={"shape": [1], "type": "f32", "role": "output"}
     ),
+    "one name for two tensors": lambda document: document["stages"]["decode"]["tensors"][
+        "latent"
+    ].update(shape=["H", "W"]),
+    "one name for a weight and a tensor": lambda document: document["weights"].update(
+        latent={"shape": [1], "type": "f32", "use": "device"}
+    ),
     "an unknown type": lambda document: tensors(document)["hidden"].update(type="f64"),
     "five axes": lambda document: tensors(document)["hidden"].update(shape=[1] * 5),
     "an empty weight": lambda document: document["weights"].update(
