@@ -1,0 +1,88 @@
+"""A model folder of prx-1024-t2i-beta's exact shapes in no space: configurations, names, holes.
+
+The weight files have a real header, and of their 8 GB nothing is ever written.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_hollow_prx(path: Path) -> Path:
+    """Write the folder at `path` and return `path`. Values read as zeros."""
+    from diffusers import AutoencoderKL, PRXTransformer2DModel
+    from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    text = T5GemmaModuleConfig(
+        vocab_size=256000,
+        hidden_size=2304,
+        intermediate_size=9216,
+        num_hidden_layers=26,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+    )
+    text.dropout_rate = 0.0  # the module reads it, but its config class does not declare it
+    text._attn_implementation = "eager"
+    with torch.device("meta"):
+        transformer = PRXTransformer2DModel(
+            in_channels=16,
+            patch_size=2,
+            context_in_dim=2304,
+            hidden_size=1792,
+            mlp_ratio=3.5,
+            num_heads=28,
+            depth=16,
+            axes_dim=[32, 32],
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=16,
+            norm_num_groups=32,
+            sample_size=1024,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+        encoder = T5GemmaEncoder(text)
+    _json(path / "model_index.json", {"_class_name": "PRXPipeline", "default_sample_size": 1024})
+    _json(path / "tokenizer" / "tokenizer_config.json", {"model_max_length": 256})
+    _json(path / "text_encoder" / "config.json", {"encoder": json.loads(text.to_json_string())})
+    for name, model in (("transformer", transformer), ("vae", vae)):
+        config = json.loads(json.dumps(dict(model.config), default=str))
+        _json(path / name / "config.json", config | {"_class_name": type(model).__name__})
+    for name, module, stem in (
+        ("transformer", transformer, "diffusion_pytorch_model"),
+        ("vae", vae, "diffusion_pytorch_model"),
+        ("text_encoder", encoder, "model"),
+    ):
+        shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+        _holes(path / name / f"{stem}.safetensors", shapes)
+    return path
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def _holes(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)

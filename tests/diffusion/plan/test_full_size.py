@@ -1,0 +1,84 @@
+"""PRX at 1024 pixels compiles, and its plan keeps what a browser's GPU needs it to keep."""
+
+import pytest
+
+from diffusion.model_folder import read_model_folder
+from diffusion.plan.__main__ import table
+from diffusion.plan.compiler import Compiled, compile_folder
+from diffusion.plan.schema import read_plan, segment_weights, write_plan
+from diffusion.plan.sizes import dispatch_sizes, dispatch_workgroups, memory, symbol_values
+from tests.diffusion.plan.hollow import write_hollow_prx
+
+DEFAULT_BINDING = 128 * 2**20  # what WebGPU grants everywhere
+SIZES = {"B": 2, "T": 256, "S": 28, "H": 128, "W": 128}
+
+
+@pytest.fixture(scope="module")
+def prx(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    path = write_hollow_prx(tmp_path_factory.mktemp("models") / "prx-1024")
+    return compile_folder(read_model_folder(path), "f16")
+
+
+def test_the_plan_reads_back(prx: Compiled) -> None:
+    text = write_plan(prx.plan)
+    assert read_plan(text) == prx.plan
+    assert len(text) < 500_000
+
+
+def test_weights_are_as_many_as_the_model_has(prx: Compiled) -> None:
+    def parameters(prefix: str, use: str = "device") -> int:
+        return sum(
+            weight.bytes // (2 if weight.type == "f16" else 4)
+            for name, weight in prx.plan.weights.items()
+            if name.startswith(prefix) and weight.use == use and not name.endswith("turns")
+        )
+
+    assert parameters("transformer.") == 1_170_691_648
+    assert parameters("text_encoder.") == 2_614_341_888 - 256_000 * 2304
+    assert parameters("text_encoder.", "rows") == 256_000 * 2304
+
+
+def test_a_block_is_at_most_ten_dispatches(prx: Compiled) -> None:
+    stage = prx.plan.stages["denoise"]
+    blocks = [part for part in stage.segments if part.name.startswith("block.")]
+    assert len(blocks) == 16
+    assert max(len(block.dispatches) for block in blocks) <= 10
+    for block in blocks:  # and needs no weights but its own
+        own = sum(prx.plan.weights[name].bytes for name in segment_weights(prx.plan, block))
+        assert own < 94e6
+
+
+def test_the_network_runs_within_the_default_size_of_a_binding(prx: Compiled) -> None:
+    for stage, sizes in (
+        ("encode", SIZES),
+        ("prepare", SIZES),
+        ("modulation", SIZES),
+        ("denoise", SIZES | {"B": 1}),
+        ("decode", {"H": 44, "W": 44}),
+    ):
+        needed = memory(prx.plan, stage, symbol_values(prx.plan, sizes))
+        assert needed.binding <= DEFAULT_BINDING, stage
+
+
+@pytest.mark.parametrize("side", [16, 128, 256])
+def test_every_dispatch_fits_the_grid(prx: Compiled, side: int) -> None:
+    symbols = symbol_values(prx.plan, SIZES | {"H": side, "W": side})
+    for stage in prx.plan.stages.values():
+        for segment in stage.segments:
+            for dispatch in segment.dispatches:
+                counts = dispatch_workgroups(dispatch, dispatch_sizes(dispatch, symbols), symbols)
+                assert min(counts) > 0
+                assert max(counts) <= 65535
+
+
+def test_inner_tensors_share_buffers(prx: Compiled) -> None:
+    """Of some 80 inner tensors of a step no more than three are alive at a time."""
+    stage = prx.plan.stages["denoise"]
+    inner = [tensor for tensor in stage.tensors.values() if tensor.buffer is not None]
+    assert len(inner) > 80
+    assert len({tensor.buffer for tensor in inner}) <= 3
+
+
+def test_the_table_names_every_stage(prx: Compiled) -> None:
+    text = table(prx.plan, SIZES)
+    assert [line.split()[0] for line in text.splitlines()[1:]] == list(prx.plan.stages)
