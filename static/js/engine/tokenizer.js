@@ -30,10 +30,11 @@ export class TokenizerError extends Error {
  */
 export async function encodeTexts(tokenizer, texts, longest, { signal } = {}) {
   signal?.throwIfAborted();
+  const ended = new AbortController();
   const worker = new Worker(new URL('tokenizer-worker.js', import.meta.url), { type: 'module' });
   try {
     return await new Promise((resolve, reject) => {
-      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      signal?.addEventListener('abort', () => reject(signal.reason), { signal: ended.signal });
       worker.onerror = (event) => reject(new TokenizerError(
         'unavailable', `The tokenizer could not be started: ${event.message || 'not loaded'}.`));
       worker.onmessage = ({ data: { ids, error } }) => {
@@ -43,6 +44,7 @@ export async function encodeTexts(tokenizer, texts, longest, { signal } = {}) {
       worker.postMessage({ tokenizer, texts, longest }, [tokenizer]);
     });
   } finally {
+    ended.abort();
     worker.terminate();
   }
 }
