@@ -4,6 +4,7 @@ import mimetypes
 from pathlib import Path
 
 import dj_database_url
+from corsheaders.defaults import default_headers
 
 from p2pweb import environment
 
@@ -23,7 +24,8 @@ CSRF_TRUSTED_ORIGINS = environment.words("TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = environment.words("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_ALL_ORIGINS = environment.flag("CORS_ALLOW_ALL_ORIGINS")
 CORS_URLS_REGEX = r"^/api/.*$"
-CORS_EXPOSE_HEADERS = ["Location", "Retry-After"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-range", "range"]  # of model packages
+CORS_EXPOSE_HEADERS = ["Accept-Ranges", "Content-Range", "ETag", "Location", "Retry-After"]
 
 INSTALLED_APPS = [
     "daphne",
@@ -156,7 +158,7 @@ mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/wgsl", ".wgsl")
 
 MODELS_DIR = environment.folder("P2PWEB_MODELS_DIR")
-MODEL_ROOTS = [BASE_DIR / "models", *([MODELS_DIR] if MODELS_DIR else [])]
+MODEL_ROOTS = [BASE_DIR / "models", MODELS_DIR or DATA_DIR / "models"]  # fetched into the last
 DEFAULT_MODEL = environment.text("P2PWEB_DEFAULT_MODEL", "prx-emoji")
 BACKEND = environment.text("P2PWEB_BACKEND", "auto")
 

@@ -159,3 +159,20 @@ class ModelJson(TypedDict):
     default_guidance: float
     examples: list[str]
     vocabulary: VocabularyJson | None
+
+
+@shape
+class PackageJson(TypedDict):
+    """A model, packed for browsers. The last three are null until a first request has it made."""
+
+    model: str
+    variant: str
+    """f32, f16, int8 or int4, or such as int4-f16-f16: text encoder, transformer, VAE."""
+    url: str
+    """Of its manifest; the shards lie beside it."""
+    package_id: str | None
+    """SHA-256 of the manifest."""
+    model_id: str | None
+    """The same for all packages of the same weights."""
+    bytes: int | None
+    """Of all shards."""

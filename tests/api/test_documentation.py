@@ -21,6 +21,9 @@ CALLS = {
     "/api/jobs/{job_id}": {"get", "delete"},
     "/api/jobs/{job_id}/images/{number}.png": {"get"},
     "/api/jobs/{job_id}/images/{number}/preview.webp": {"get"},
+    "/api/packages": {"get"},
+    "/api/packages/v1/{model}/{variant}/manifest.json": {"get"},
+    "/api/packages/v1/{model}/{variant}/{sha256}.bin": {"get"},
 }
 
 

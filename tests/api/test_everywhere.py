@@ -16,6 +16,9 @@ ADDRESSES = {
     "/api/jobs/7": "DELETE, GET, HEAD, OPTIONS",
     "/api/jobs/7/images/0.png": "GET, HEAD, OPTIONS",
     "/api/jobs/7/images/0/preview.webp": "GET, HEAD, OPTIONS",
+    "/api/packages": "GET, HEAD, OPTIONS",
+    "/api/packages/v1/tiny/f16/manifest.json": "GET, HEAD, OPTIONS",
+    f"/api/packages/v1/tiny/f16/{'0' * 64}.bin": "GET, HEAD, OPTIONS",
 }
 
 

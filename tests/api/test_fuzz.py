@@ -64,7 +64,8 @@ segments = st.one_of(
 paths = st.one_of(
     st.sampled_from(
         ["queue/kitchen", "join/kitchen", "jobs/{job}", "jobs/{job}/images/0.png",
-         "jobs/{job}/images/0/preview.webp", "models", "health", "stats", "openapi.json", "docs"]
+         "jobs/{job}/images/0/preview.webp", "models", "health", "stats", "openapi.json", "docs",
+         "packages", "packages/v1/tiny/f16/manifest.json", "packages/v1/tiny/f16/a.bin"]
     ),
     st.lists(segments, max_size=6).map("/".join),
 )  # fmt: skip

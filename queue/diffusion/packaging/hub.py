@@ -98,6 +98,8 @@ class Snapshot:
 
     def missing_bytes(self, root: Path) -> int:
         """What `fetch` into `root` still has to bring."""
+        if commit_of(root / self.name, self.repo) == self.commit:
+            return 0
         return self.nbytes - sum(_have(self, root, file) for file in self.files)
 
 

@@ -125,6 +125,7 @@ def _fill(
     report: Report,
 ) -> Packed:
     folder = model.path
+    identity = _identify(folder, report)
     writer = ShardWriter(draft, max_shard)
     files = {TOKENIZER: _write(writer, read_bytes(folder / TOKENIZER))}
     for name in _OPTIONAL_FILES:
@@ -135,7 +136,7 @@ def _fill(
         files[PLAN_FILE] = _write(writer, plan.text.encode())
     tensors = _write_weights(writer, weights, dtypes, report)
     manifest = Manifest(
-        model_id=_identify(folder, report),
+        model_id=identity,
         dtypes={component: dtypes[component] for component in COMPONENTS},
         tensors=tensors,
         shards=tuple(writer.shards),

@@ -23,6 +23,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid-room-id": (422, "A room id has 1 to 64 letters, digits, hyphens and underscores."),
     "no-such-job": (404, "There is no such job, or it is not yours to change."),
     "no-such-picture": (404, "This picture is not finished."),
+    "no-such-package": (404, "There is no such package here. There is no such model."),
+    "range-not-satisfiable": (416, "The file has 16777216 bytes."),
     "already-ended": (409, "This job is done: there is nothing left to cancel."),
     # The body
     "broken-json": (400, "The body is not JSON: Expecting value, line 1, column 1."),

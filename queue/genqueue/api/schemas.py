@@ -9,7 +9,7 @@ from typing import Annotated
 from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from genqueue.shapes import JobJson, ModelJson, RoomWorkerJson, shape
+from genqueue.shapes import JobJson, ModelJson, PackageJson, RoomWorkerJson, shape
 
 RoomId = Annotated[
     str,
@@ -23,6 +23,9 @@ RoomId = Annotated[
     ),
 ]
 JobId = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+ModelName = Annotated[str, WithJsonSchema({"type": "string", "example": "prx-emoji"})]
+Variant = Annotated[str, WithJsonSchema({"type": "string", "example": "f16"})]
+ShardHash = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
 ImageNumber = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0, "example": 0})]
 
 
@@ -108,6 +111,10 @@ class JoinJson(Shape):
 
 class ModelsJson(Shape):
     models: list[ModelJson]
+
+
+class PackagesJson(Shape):
+    packages: list[PackageJson]
 
 
 class FieldProblem(BaseModel):

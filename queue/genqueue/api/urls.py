@@ -5,7 +5,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from genqueue.api import errors, health, jobs, join, models, pictures, rooms, stats
+from genqueue.api import errors, health, jobs, join, models, packages, pictures, rooms, stats
 from genqueue.api.bodies import JsonParser
 from genqueue.api.documentation import DocumentedAPI
 
@@ -29,7 +29,7 @@ api = DocumentedAPI(
     docs_url="/docs",
 )
 errors.register(api)
-for part in (rooms, join, jobs, pictures, models, stats, health):
+for part in (rooms, join, jobs, pictures, models, packages, stats, health):
     api.add_router("", part.router)
 
 

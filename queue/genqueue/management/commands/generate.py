@@ -12,16 +12,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from diffusion.backends import BACKEND_NAMES, open_backend
-from diffusion.model_folder import (
-    MODEL_INDEX,
-    ModelFolder,
-    ModelFolderError,
-    find_models,
-    read_model_folder,
-)
+from diffusion.model_folder import ModelFolder, ModelFolderError
 from diffusion.pipeline import Picture, Progress, generate
 from diffusion.settings import SEED_LIMIT, Settings, SettingsError, check
 from genqueue.choices import limits
+from genqueue.management.arguments import model_named
 
 
 class Command(BaseCommand):
@@ -43,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--latents-out", type=Path, help="NPY file: f32 [images, C, h, w]")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        folder = _model(options["model"])
+        folder = model_named(options["model"])
         wanted = _settings(folder, options)
         out = options["out"] or Path(f"{_file_stem(wanted.prompt)}-{wanted.seed}.png")
         if out.suffix.lower() != ".png":
@@ -85,22 +80,6 @@ class Command(BaseCommand):
             with latents_out.open("wb") as stream:  # numpy would add .npy to another name
                 np.save(stream, np.stack([picture.latent for picture in pictures]))
             self.stdout.write(str(latents_out))
-
-
-def _model(name_or_folder: str) -> ModelFolder:
-    models = find_models(*site.MODEL_ROOTS)
-    if name_or_folder in models:
-        return models[name_or_folder]
-    path = Path(name_or_folder)
-    if not (path / MODEL_INDEX).is_file():
-        known = ", ".join(sorted(models)) or "none"
-        raise CommandError(
-            f"There is no model {name_or_folder!r}, and no such folder. Models: {known}."
-        )
-    try:
-        return read_model_folder(path)
-    except ModelFolderError as error:
-        raise CommandError(f"{path}: {error}") from error
 
 
 def _settings(folder: ModelFolder, options: dict[str, Any]) -> Settings:
