@@ -143,13 +143,7 @@ class _Rivals:
 
     @cached_property
     def _idle(self) -> list[Worker]:
-        """Those that have not even an image to go on with."""
-        idle = idle_workers(besides=self.worker.pk)
-        kept = Chunk.objects.filter(
-            state=ChunkState.PENDING, job__room__paused=False, image__worker__in=idle
-        )
-        busy = set(kept.values_list("image__worker_id", flat=True)) if idle else set()
-        return [worker for worker in idle if worker.pk not in busy]
+        return idle_workers(besides=self.worker.pk)
 
     @cached_property
     def _measured(self) -> speeds.Speeds:
@@ -157,13 +151,24 @@ class _Rivals:
 
 
 def idle_workers(besides: UUID | None = None) -> list[Worker]:
-    """The server's ready workers that hold no lease."""
+    """The server's ready workers that hold no lease, nor an image whose next chunk has just become
+    open: such a worker is about to ask by itself.
+    """
     ready = Worker.objects.online().filter(state=WorkerState.READY, room=None)
     others = [worker for worker in ready if worker.pk != besides]
     if not others:
         return []
-    leasing = Chunk.objects.filter(state=ChunkState.LEASED).values_list("worker_id", flat=True)
-    busy = set(leasing)
+    leased = Chunk.objects.filter(state=ChunkState.LEASED)
+    kept = Chunk.objects.filter(
+        state=ChunkState.PENDING,
+        job__room__paused=False,
+        image__worker__isnull=False,
+        created_at__gte=timezone.now() - RESERVED,
+    )
+    busy = {
+        *leased.values_list("worker_id", flat=True),
+        *kept.values_list("image__worker_id", flat=True),
+    }
     return [worker for worker in others if worker.pk not in busy]
 
 

@@ -42,18 +42,21 @@ class Supervisor(threading.Thread):
     def run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
-            with self._starting:
-                if self._stopped.is_set():
-                    break
-                self._process = self._start()
             started = time.monotonic()
-            code = self._process.wait()
-            self._tidy_up()
+            try:
+                with self._starting:
+                    if self._stopped.is_set():
+                        break
+                    self._process = self._start()
+                ending = f"ended ({self._process.wait()})"
+                self._tidy_up()
+            except OSError as error:  # no memory for another process, or too many of them
+                ending = f"could not be started ({error})"
             if self._stopped.is_set():
                 break
             if time.monotonic() - started > SETTLED_AFTER_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            log.warning("the worker ended (%s); it starts again in %.1f s", code, pause)
+            log.warning("the worker %s; it starts again in %.1f s", ending, pause)
             self._stopped.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         connection.close()

@@ -111,8 +111,8 @@ class CeleryWorker:
             fairness.wake(self.id)
 
     def heartbeat(self) -> None:
-        rows = Worker.objects.filter(pk=self.id)
-        rows.update(last_seen_at=timezone.now(), model_names=models_here())
+        row = Worker.objects.filter(pk=self.id)
+        row.update(last_seen_at=timezone.now())
         # This machine slept and woke, or was too busy to be heard of.
         now = WorkerState.READY if self.loaded else WorkerState.LOADING
         if not self.stopping.is_set() and roster.set_state(self.id, WorkerState.GONE, now):
@@ -123,6 +123,7 @@ class CeleryWorker:
                 protocol.renew(lease)
             except LeaseLostError:
                 log.info("the lease of chunk %d has ended", lease.chunk_id)
+        row.update(model_names=models_here())  # last: looking may fail, or hang on a network
 
     def ask_to_stop(self) -> None:
         """The chunk at hand ends at its next step. Importing torch cannot be asked to end."""
@@ -166,10 +167,17 @@ def _stable_id(node_name: str) -> UUID:
     if given:
         return UUID(given)
     worker_id = uuid5(NAMESPACE_DNS, f"{node_name}.p2pweb")
-    namesake = Worker.objects.filter(pk=worker_id, host=socket.gethostname()).first()
-    if namesake is not None and namesake.pid not in (None, os.getpid()) and _alive(namesake.pid):
+    namesake = Worker.objects.filter(pk=worker_id).first()
+    if namesake is not None and _is_another(namesake):
         return uuid4()  # two workers were started under one name: both may work
     return worker_id
+
+
+def _is_another(namesake: Worker) -> bool:
+    """Whether it is a process that still runs, and not what this one was before its restart."""
+    if namesake.host != socket.gethostname():
+        return Worker.objects.online().filter(pk=namesake.pk).exists()
+    return namesake.pid not in (None, os.getpid()) and _alive(namesake.pid)
 
 
 def _alive(pid: int | None) -> bool:

@@ -13,7 +13,6 @@ from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Speed, Tally, Worker
 from genqueue.protocol import LeaseLostError
 from genqueue.representation import job_as_json
-from genqueue.worker import CeleryWorker
 from tests.genqueue.conftest import chunk_of, kinds, new_worker, settings_of
 
 pytestmark = pytest.mark.django_db
@@ -344,15 +343,6 @@ def test_a_worker_that_starts_again_gets_its_lease_back_at_once(job, worker):
     lease = worker.claim()
     assert departure.give_back(worker.id, Fault.WORKER_LOST, "The worker was restarted.") == 1
     assert worker.claim().chunk_id == lease.chunk_id
-
-
-@pytest.mark.parametrize(("loaded", "state"), [(True, "ready"), (False, "loading")])
-def test_a_worker_that_was_not_heard_of_says_what_it_is(loaded, state):
-    hand = new_worker(state="gone")
-    process = CeleryWorker(hand.id, "one")
-    process.loaded = loaded
-    process.heartbeat()
-    assert hand.row().state == state
 
 
 def test_a_worker_of_a_room_works_for_that_room_only(alice):

@@ -1,0 +1,77 @@
+"""The worker's process as the queue sees it: who it is, and that it lives."""
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from genqueue import actions
+from genqueue import worker as worker_module
+from genqueue.models import Worker
+from genqueue.worker import CeleryWorker
+from tests.genqueue.conftest import Hand, chunk_of, new_worker, settings_of
+
+pytestmark = pytest.mark.django_db
+
+HERE = socket.gethostname()
+ENDED_PID = 2**22 + 1  # beyond the largest of Linux
+
+
+class TestTheIdOfANodeName:
+    def first(self, **columns) -> Hand:
+        """A worker that was started under the name before."""
+        worker_id = worker_module._stable_id("celery@gpu")
+        Worker.objects.create(pk=worker_id, name="gpu", state="ready", **columns)
+        return Hand(worker_id)
+
+    def again(self):
+        return worker_module._stable_id("celery@gpu")
+
+    def test_is_the_same_after_a_restart(self):
+        first = self.first(host=HERE, pid=ENDED_PID)
+        assert self.again() == first.id
+
+    def test_is_another_while_the_first_runs_on_this_machine(self):
+        first = self.first(host=HERE, pid=os.getppid())
+        assert self.again() != first.id
+
+    def test_is_another_while_the_first_is_heard_of_from_another_machine(self):
+        first = self.first(host="elsewhere", pid=os.getpid())
+        assert self.again() != first.id
+        long_ago = timezone.now() - timedelta(seconds=31)
+        Worker.objects.filter(pk=first.id).update(last_seen_at=long_ago)
+        assert self.again() == first.id
+
+
+class TestAHeartbeat:
+    def test_renews_row_and_lease_even_if_the_models_cannot_be_looked_at(
+        self, alice, worker, settings
+    ):
+        actions.submit_job("kitchen", alice.client_id, settings_of())
+        process = CeleryWorker(worker.id, "one")
+        process._lease = lease = worker.claim()
+        before = worker.row().last_seen_at
+        settings.MODEL_ROOTS = [Path("x" * 5000)]
+        with pytest.raises(OSError, match="too long"):
+            process.heartbeat()
+        assert worker.row().last_seen_at > before
+        assert worker.row().model_names == ["tiny"]
+        assert chunk_of(lease).deadline > lease.deadline
+
+    @pytest.mark.parametrize(("loaded", "state"), [(True, "ready"), (False, "loading")])
+    def test_says_what_it_is_when_it_was_not_heard_of(self, loaded, state):
+        hand = new_worker(state="gone")
+        process = CeleryWorker(hand.id, "one")
+        process.loaded = loaded
+        process.heartbeat()
+        assert hand.row().state == state
+
+    def test_of_a_worker_that_stops_leaves_it_gone(self):
+        hand = new_worker(state="gone")
+        process = CeleryWorker(hand.id, "one")
+        process.stopping.set()
+        process.heartbeat()
+        assert hand.row().state == "gone"
