@@ -61,24 +61,13 @@ class PlanBuilder:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
 
-    def weight(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        recipe: Recipe,
-        type: Type = "f32",  # noqa: A002  (the word of the format)
-        use: Use = "device",
-    ) -> str:
-        """Declare a weight and return its name."""
+    def weight(self, name: str, shape: tuple[int, ...], recipe: Recipe, use: Use = "device") -> str:
+        """Declare a weight and return its name: a vector, f32, or a matrix of any axes."""
         if name in self.weights:
             raise ValueError(f"{name} is declared twice")
-        self.weights[name] = Weight(shape, type, use)
+        self.weights[name] = Weight(shape, "f32" if len(shape) == 1 else self.matrix_type, use)
         self.recipes[name] = recipe
         return name
-
-    def matrix(self, name: str, rows: int, columns: int, recipe: Recipe) -> str:
-        """Declare a weight [rows, columns] for a matrix product."""
-        return self.weight(name, (rows, columns), recipe, self.matrix_type)
 
     def stage(self, name: str) -> "StageBuilder":
         return StageBuilder(self, name)

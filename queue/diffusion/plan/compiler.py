@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from diffusion.model_folder import ModelFolder, ModelFolderError, read_json
+from diffusion.packaging.source import COMPONENTS, folder_weights
 from diffusion.plan import decoder, text_encoder, transformer
-from diffusion.plan.builder import PlanBuilder, Recipe
+from diffusion.plan.builder import PlanBuilder
 from diffusion.plan.schema import Plan, Symbol
-from diffusion.plan.weights import NUMPY_TYPES, FolderTensors, make_weight
+from diffusion.plan.weights import NUMPY_TYPES, FolderTensors, PlanWeight, values_of
 
 MatrixType = Literal["f32", "f16"]
 
@@ -21,24 +23,24 @@ _MAX_SIDE: Final = 2048  # pixels
 
 @dataclass(frozen=True)
 class Compiled:
-    """A plan, how each of its weights is made, and the tensors to make them from."""
+    """A plan and its weights, which are read from the folder when they are asked for."""
 
     plan: Plan
-    recipes: Mapping[str, Recipe]
-    parts: Mapping[str, FolderTensors]
+    weights: Mapping[str, PlanWeight]
 
     def read_weight(self, name: str) -> NDArray[Any]:
         """The values of one weight, of the plan's shape and type, read now.
 
         Raises ModelFolderError where the folder's tensors are not what the plan needs.
         """
-        return make_weight(self.plan.weights[name], self.recipes[name], self.parts)
+        return values_of(self.weights[name])
 
     def read_rows(self, name: str, numbers: Sequence[int]) -> NDArray[Any]:
         """Some rows of a weight that the host keeps, of the plan's type. Raises as read_weight."""
-        recipe = self.recipes[name]
-        rows = self.parts[recipe.component].rows(recipe.sources[0], numbers)
-        return rows.astype(NUMPY_TYPES[self.plan.weights[name].type])
+        weight = self.weights[name]
+        rows = [weight.rows(number, number + 1) for number in numbers]
+        joined = np.concatenate([np.empty((0, *weight.shape[1:]), np.float32), *rows])
+        return joined.astype(NUMPY_TYPES[weight.weight.type])
 
 
 def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:
@@ -63,12 +65,9 @@ def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:
         "L": Symbol(value=f"(H // {cell}) * (W // {cell})"),
     }
     builder = PlanBuilder(symbols, matrix_type)
-    parts = {
-        text_encoder.COMPONENT: FolderTensors(folder.path / "text_encoder", "model"),
-        transformer.COMPONENT: FolderTensors(
-            folder.path / "transformer", "diffusion_pytorch_model"
-        ),
-        decoder.COMPONENT: FolderTensors(folder.path / "vae", "diffusion_pytorch_model"),
+    stored = folder_weights(folder.path)
+    parts: dict[str, FolderTensors] = {
+        component: FolderTensors(component, stored) for component in COMPONENTS
     }
     host = {
         name: compiler(folder.path, parts[name], builder).compile()
@@ -78,4 +77,9 @@ def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:
             (decoder.COMPONENT, decoder.DecoderCompiler),
         )
     }
-    return Compiled(builder.finish(host), builder.recipes, parts)
+    plan = builder.finish(host)
+    weights = {}
+    for name, recipe in builder.recipes.items():
+        sources = tuple(parts[recipe.component][source] for source in recipe.sources)
+        weights[name] = PlanWeight(name, plan.weights[name], recipe, sources)
+    return Compiled(plan, weights)

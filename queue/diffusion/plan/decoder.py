@@ -207,7 +207,6 @@ class DecoderCompiler:
                 f"vae.{name}",
                 shape,
                 Recipe(COMPONENT, weights, rows=shape[0], taps_last=taps_last),
-                plan.matrix_type,
             ),
             plan.weight(f"vae.{name}.bias", (shape[0],), Recipe(COMPONENT, biases, rows=shape[0])),
         )

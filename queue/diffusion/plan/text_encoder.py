@@ -26,7 +26,6 @@ class TextEncoderCompiler:
         config = config.get("encoder", config)
         _refuse_unknown(config)
         self._plan = plan
-        self._prefix = "model.encoder." if tensors.starts("model.encoder.") else ""
         self._heads = int(config["num_attention_heads"])
         self._kv_heads = int(config["num_key_value_heads"])
         self._head_dim = int(config["head_dim"])
@@ -37,7 +36,7 @@ class TextEncoderCompiler:
         self._inner = int(config["intermediate_size"])
         rope = config.get("rope_parameters") or {}
         self._theta = float(rope.get("rope_theta", config.get("rope_theta", _THETA)))
-        self._vocabulary, self._width = tensors.shape(f"{self._prefix}embed_tokens.weight")
+        self._vocabulary, self._width = tensors.shape("embed_tokens.weight")
         self._tokens = plan.symbols["T"].largest
         window = config.get("sliding_window")
         if window is not None and self._tokens >= window:
@@ -50,12 +49,11 @@ class TextEncoderCompiler:
             "text_encoder.embedding",
             (self._vocabulary, width),
             self._recipe("embed_tokens.weight"),
-            plan.matrix_type,
             "rows",
         )
         plan.weight(
             "text_encoder.turns",
-            (self._tokens, self._head_dim // 2, 2),
+            (self._tokens * self._head_dim,),
             Recipe(computed=turns_f32(self._tokens, self._head_dim, self._theta)),
         )
         stage = plan.stage("encode")
@@ -150,7 +148,7 @@ class TextEncoderCompiler:
         paired: bool = False,
     ) -> None:
         recipe = self._recipe(*sources, interleave=4 if paired else 0)
-        weight = self._plan.matrix(f"text_encoder.{name}", columns, inner, recipe)
+        weight = self._plan.weight(f"text_encoder.{name}", (columns, inner), recipe)
         kernels.matmul(
             stage,
             left,
@@ -175,8 +173,7 @@ class TextEncoderCompiler:
         )
 
     def _recipe(self, *names: str, interleave: int = 0) -> Recipe:
-        sources = tuple(self._prefix + name for name in names)
-        return Recipe(COMPONENT, sources, interleave=interleave)
+        return Recipe(COMPONENT, names, interleave=interleave)
 
 
 def _refuse_unknown(config: dict[str, Any]) -> None:

@@ -175,7 +175,7 @@ class TransformerCompiler:
         places = max(plan.symbols["H"].largest, plan.symbols["W"].largest) // self._patch
         for axis, size in zip(("row", "column"), self._axes, strict=True):
             recipe = Recipe(computed=turns(places, size, self._theta))
-            plan.weight(f"transformer.{axis}_turns", (places, size // 2, 2), recipe)
+            plan.weight(f"transformer.{axis}_turns", (places * size,), recipe)
         stage = plan.stage("denoise")
         stage.tensor("latent", (self._channels, "H", "W"), "input")
         stage.tensor("step", (1,), "input", "u32")
@@ -222,7 +222,7 @@ class TransformerCompiler:
         self._matmul(stage, normal, weight, qkv, 3 * width, width)
         gain = self._plan.weight(
             f"transformer.{name}.norm_qk",
-            (2, self._head_dim),
+            (2 * self._head_dim,),
             Recipe(
                 COMPONENT,
                 (f"{name}.attention.norm_q.weight", f"{name}.attention.norm_k.weight"),
@@ -263,10 +263,9 @@ class TransformerCompiler:
         normal = stage.tensor("normal", ("B", "L", width))
         self._norm(stage, table, normal, stride, 3 * width)
         widened = stage.tensor("widened", ("B", "L", inner))
-        weight = self._plan.matrix(
+        weight = self._plan.weight(
             f"transformer.{name}.gate_up",
-            2 * inner,
-            width,
+            (2 * inner, width),
             Recipe(COMPONENT, (f"{name}.gate_proj.weight", f"{name}.up_proj.weight"), interleave=4),
         )
         self._matmul(stage, normal, weight, widened, 2 * inner, width, paired=True)
@@ -323,7 +322,7 @@ class TransformerCompiler:
 
     def _matrix(self, name: str, rows: int, columns: int) -> str:
         recipe = Recipe(COMPONENT, (f"{name}.weight",))
-        return self._plan.matrix(f"transformer.{_short(name)}", rows, columns, recipe)
+        return self._plan.weight(f"transformer.{_short(name)}", (rows, columns), recipe)
 
     def _vector(self, name: str, length: int) -> str:
         recipe = Recipe(COMPONENT, (f"{name}.weight",))

@@ -1,18 +1,21 @@
-"""The tensors of a model folder, one at a time, as a plan wants them. Imports no torch."""
+"""The weights of a plan, made from the tensors of a model folder a few rows at a time.
+
+A `PlanWeight` is what `packaging.pack.pack_model` stores. Imports no torch.
+"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from diffusion.model_folder import ModelFolderError, weight_files
+from diffusion.model_folder import ModelFolderError
+from diffusion.packaging.source import COMPONENTS, Component, FileWeight
+from diffusion.packaging.storage import Floats, as_matrix
 from diffusion.plan.builder import Recipe
 from diffusion.plan.schema import Type, Weight
 
-Array = NDArray[Any]
 NUMPY_TYPES: Final[Mapping[Type, type[Any]]] = {
     "f32": np.float32,
     "f16": np.float16,
@@ -21,84 +24,121 @@ NUMPY_TYPES: Final[Mapping[Type, type[Any]]] = {
 
 
 class FolderTensors:
-    """Names, shapes and values of the tensors of one part of a folder; reads one when asked."""
+    """The tensors of one component of a folder, by name."""
 
-    def __init__(self, folder: Path, stem: str) -> None:
-        self._folder = folder
-        self._places: dict[str, tuple[Path, tuple[int, ...]]] = {}
-        for file in weight_files(folder, stem):
-            try:
-                with safe_open(file, framework="numpy") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118  (not a dict)
-                        shape = tuple(tensors.get_slice(name).get_shape())
-                        self._places[name] = file, shape
-            except (OSError, SafetensorError) as error:
-                raise ModelFolderError(f"{folder.name}/{file.name}: {error}") from error
+    def __init__(self, component: Component, weights: Sequence[FileWeight]) -> None:
+        self._component = component
+        self._weights = {weight.name: weight for weight in weights if weight.component == component}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self._weights
 
-    def starts(self, prefix: str) -> bool:
-        """Whether any name begins with `prefix`."""
-        return any(name.startswith(prefix) for name in self._places)
+    def __getitem__(self, name: str) -> FileWeight:
+        try:
+            return self._weights[name]
+        except KeyError as error:
+            raise ModelFolderError(f"{self._component} lacks {name}") from error
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._place(name)[1]
-
-    def read(self, name: str) -> NDArray[np.float32]:
-        """The values as f32. Raises ModelFolderError for a missing tensor or an unknown type."""
-        file, _ = self._place(name)
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                values: Array = tensors.get_tensor(name)
-        except (OSError, SafetensorError, TypeError) as error:
-            raise ModelFolderError(f"{self._folder.name}/{file.name}, {name}: {error}") from error
-        return values.astype(np.float32)
-
-    def rows(self, name: str, numbers: Sequence[int]) -> NDArray[np.float32]:
-        """Some rows of a tensor, as f32; reads no others. Raises as `read` does."""
-        file, shape = self._place(name)
-        picked = np.empty((len(numbers), *shape[1:]), np.float32)
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                whole = tensors.get_slice(name)
-                for place, number in enumerate(numbers):
-                    picked[place] = whole[number : number + 1][0]
-        except (OSError, SafetensorError, TypeError, IndexError) as error:
-            raise ModelFolderError(f"{self._folder.name}/{file.name}, {name}: {error}") from error
-        return picked
-
-    def _place(self, name: str) -> tuple[Path, tuple[int, ...]]:
-        try:
-            return self._places[name]
-        except KeyError as error:
-            raise ModelFolderError(f"{self._folder.name} lacks {name}") from error
+        return self[name].shape
 
 
-def make_weight(weight: Weight, recipe: Recipe, parts: Mapping[str, FolderTensors]) -> Array:
-    """A weight's values, of the shape and the type that the plan says.
+@dataclass(frozen=True, slots=True)
+class PlanWeight:
+    """One weight of a plan and where its rows come from. See `packaging.source.Weight`.
 
-    parts: by the names that recipes call them. Raises ModelFolderError where the folder differs.
+    plan_name: component, dot, name. A package stores matrices in its own type and vectors as f32;
+    so does a plan.
     """
-    if recipe.computed is not None:
-        values: Array = recipe.computed
-    else:
-        source = parts[recipe.component]
-        values = _joined([source.read(name) for name in recipe.sources], recipe.interleave)
-    if recipe.taps_last:
-        values = values.transpose(0, 2, 3, 1)
-    if recipe.rows:
-        missing = recipe.rows - len(values)
-        values = np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
-    if values.size != np.prod(weight.shape):
-        sources = ", ".join(recipe.sources)
-        raise ModelFolderError(f"{sources}: shape {values.shape}, expected {weight.shape}")
-    return np.ascontiguousarray(values.reshape(weight.shape).astype(NUMPY_TYPES[weight.type]))
+
+    plan_name: str
+    weight: Weight
+    recipe: Recipe
+    sources: tuple[FileWeight, ...]
+
+    @property
+    def component(self) -> Component:
+        prefix = self.plan_name.partition(".")[0]
+        [component] = [component for component in COMPONENTS if component == prefix]
+        return component
+
+    @property
+    def name(self) -> str:
+        return self.plan_name.partition(".")[2]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    def rows(self, start: int, stop: int) -> Floats:
+        """f32 [stop - start, columns] of the weight seen as a matrix; a vector is one row.
+
+        Raises ModelFolderError when the folder's tensors do not make a weight of this shape.
+        """
+        if len(self.shape) == 1:
+            return self._vector()[None][start:stop]
+        columns = as_matrix(self.shape)[1]
+        result = np.zeros((stop - start, columns), np.float32)
+        for source, first, last, target in self._runs(start, stop):
+            read = self.sources[source].rows(first, last)
+            if read.shape[1] != columns:
+                raise self._misfit()
+            if self.recipe.taps_last:
+                _, inputs, *taps = self.sources[source].shape
+                read = read.reshape(-1, inputs, *taps).transpose(0, 2, 3, 1).reshape(read.shape)
+            result[target : target + last - first] = read
+        return result
+
+    def _vector(self) -> Floats:
+        if self.recipe.computed is not None:
+            values = self.recipe.computed.reshape(-1)
+        else:
+            values = np.concatenate([source.rows(0, 1)[0] for source in self.sources])
+        missing = self.shape[0] - len(values)
+        if missing < 0 or (missing and not self.recipe.rows):
+            raise self._misfit()
+        return np.pad(values, (0, missing))
+
+    def _runs(self, start: int, stop: int) -> list[tuple[int, int, int, int]]:
+        """(source, its first row, its last exclusive, row of the result) that cover the rows.
+
+        Rows beyond all sources are left out: they are zeros.
+        """
+        lengths = [source.shape[0] for source in self.sources]
+        if self.recipe.interleave:
+            turn, count = self.recipe.interleave, len(lengths)
+            pieces = [
+                (number % count, number // count * turn, turn)
+                for number in range(sum(lengths) // turn)
+            ]
+        else:
+            pieces = [(number, 0, length) for number, length in enumerate(lengths)]
+        rows = self.shape[0]
+        total = sum(lengths)
+        if total > rows or (total < rows and not self.recipe.rows):
+            raise self._misfit()
+        runs = []
+        place = 0
+        for source, first, length in pieces:
+            low, high = max(place, start), min(place + length, stop)
+            if low < high:
+                runs.append((source, first + low - place, first + high - place, low - start))
+            place += length
+        return runs
+
+    def _misfit(self) -> ModelFolderError:
+        shapes = ", ".join(f"{source.name} {list(source.shape)}" for source in self.sources)
+        return ModelFolderError(f"{shapes} make no {self.plan_name} {list(self.shape)}")
 
 
-def _joined(values: list[NDArray[np.float32]], interleave: int) -> NDArray[np.float32]:
-    if not interleave:
-        return np.concatenate(values)
-    rows, *rest = values[0].shape
-    turns = [value.reshape(rows // interleave, interleave, *rest) for value in values]
-    return np.stack(turns, axis=1).reshape(rows * len(values), *rest)
+def values_of(weight: PlanWeight) -> NDArray[Any]:
+    """All of a weight, of the plan's shape and type.
+
+    Raises ModelFolderError, also for a number that the type cannot hold.
+    """
+    whole = weight.rows(0, as_matrix(weight.shape)[0]).reshape(weight.shape)
+    with np.errstate(over="ignore"):
+        values = whole.astype(NUMPY_TYPES[weight.weight.type])
+    if not np.isfinite(values).all():
+        raise ModelFolderError(f"{weight.plan_name} holds numbers that {weight.weight.type} cannot")
+    return values

@@ -46,13 +46,14 @@ class Operation:
         return name
 
     def weight(self, name: str, value: Array) -> str:
-        self.weights[name] = value
-        return self.plan.weight(name, value.shape, Recipe(), "f32")
+        """A vector, f32 whatever the matrices are."""
+        self.weights[name] = value.reshape(-1)
+        return self.plan.weight(name, (value.size,), Recipe())
 
     def matrix(self, name: str, *shape: int) -> str:
         stored = np.float16 if self.matrix_type == "f16" else np.float32
         self.weights[name] = (self.random(*shape) / shape[-1] ** 0.5).astype(stored)
-        return self.plan.weight(name, shape, Recipe(), self.matrix_type)
+        return self.plan.weight(name, shape, Recipe())
 
     def both(self, device: Device, *results: str) -> list[tuple[Array, Array]]:
         """(the device's, the twin's) for each tensor named; the plan travels through JSON."""

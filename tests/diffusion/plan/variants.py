@@ -23,7 +23,7 @@ def variants() -> Plan:
             scale=1,
             soft_cap=50.0 if head_dim == 256 else 0.0,
         )
-    weight = builder.matrix("weight", 128, 128, Recipe())
+    weight = builder.weight("weight", (128, 128), Recipe())
     bias = builder.weight("bias", (128,), Recipe())
     left = stage.tensor("left", (128, 128), "input")
     kernels.matmul(
