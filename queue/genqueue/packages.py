@@ -43,13 +43,17 @@ def place(model: str, variant: str) -> Path:
 
 
 def make(
+    name: str,
     model: ModelFolder,
     dtypes: Mapping[Component, DType],
     plan: CompiledPlan | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Packed:
-    """Pack a model for this site to serve. Raises ModelFolderError for what cannot be packed."""
-    out = place(model.name, variant_name(dtypes))
+    """Pack a model for this site to serve under `name`: that of a link to its folder may differ.
+
+    Raises ModelFolderError for what cannot be packed.
+    """
+    out = place(name, variant_name(dtypes))
     source = _fingerprint(model)  # before it is read: a change meanwhile makes the package stale
     packed = pack_model(model.path, out, dtypes, plan=plan, report=report)
     _note(out).write_text(source)
@@ -69,7 +73,7 @@ def manifest_file(model: str, variant: str) -> Path:
     with _making:
         if not _is_ready(folder, path):  # somebody else may have waited for the same
             try:
-                make(folder, dtypes_of(variant))
+                make(model, folder, dtypes_of(variant))
             except (ModelFolderError, OSError) as error:
                 log.exception("%s cannot be packed as %s", model, variant)
                 raise _none("Its model cannot be packed; the server's log says why.") from error

@@ -85,7 +85,7 @@ class TestAPackage:
 
     def test_of_a_large_model_is_served_until_the_model_changes(self, client, monkeypatch, models):
         monkeypatch.setattr(packages, "SMALL_BYTES", 1000)
-        packages.make(choices.models()["tiny"], dtypes_of("int4-f16-f16"))
+        packages.make("tiny", choices.models()["tiny"], dtypes_of("int4-f16-f16"))
         assert client.get(f"{URL}/int4-f16-f16/manifest.json").status_code == 200
         [listed] = client.get("/api/packages").json()["packages"]
         assert listed["variant"] == "int4-f16-f16"
@@ -95,6 +95,14 @@ class TestAPackage:
     def test_is_served_where_its_model_is_not(self, client, tiny_model):
         pack_model(tiny_model, packages.place("elsewhere", "int8"), dtypes_of("int8"))
         assert client.get("/api/packages/v1/elsewhere/int8/manifest.json").status_code == 200
+
+    def test_is_found_by_the_name_of_a_link_to_its_model(self, client, models, settings, tmp_path):
+        (tmp_path / "links").mkdir()
+        (tmp_path / "links" / "alias").symlink_to(models / "tiny")
+        settings.MODEL_ROOTS = [tmp_path / "links"]
+        assert client.get("/api/packages/v1/alias/int8/manifest.json").status_code == 200
+        assert packages.place("alias", "int8").is_dir()
+        assert not packages.place("tiny", "int8").exists()
 
     def test_of_a_broken_model_is_refused_and_logged(self, client, models, caplog):
         for file in (models / "tiny" / "vae").glob("*.safetensors"):

@@ -56,6 +56,8 @@ _OPTIONAL_FILES: Final = ("vocabulary.json",)
 
 # (what is being done, how much is done, of how much)
 Report = Callable[[str, int, int], None]
+# (a weight, the type of its component) -> how it is stored
+Storing = Callable[[Weight, DType], DType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,15 @@ class Packed:
     package_id: str
 
 
+def stored_as(weight: Weight, dtype: DType) -> DType:
+    """The type that a weight gets in a component of this type."""
+    if len(weight.shape) < 2:
+        return "f32"
+    if dtype in ("int8", "int4") and any(edge in weight.name for edge in _EDGES):
+        return "f16"
+    return dtype
+
+
 def pack_model(
     folder: Path,
     out: Path,
@@ -79,13 +90,15 @@ def pack_model(
     *,
     plan: CompiledPlan | None = None,
     weights: Sequence[Weight] | None = None,
+    storing: Storing = stored_as,
     max_shard: int = MAX_SHARD_BYTES,
     report: Report = lambda what, done, total: None,
 ) -> Packed:
     """Write a package of the model in `folder` into the folder `out`, replacing a package there.
 
     weights: what to store instead of the folder's own tensors, for a plan that wants them fused or
-    turned; in the order of COMPONENTS. Needs some 100 MB of memory a thread, whatever the model.
+    turned; in the order of COMPONENTS. storing: which type each of them gets. Needs some 100 MB of
+    memory a thread, whatever the model.
 
     Raises ModelFolderError for a folder that is no readable PRX pipeline or holds weights that
     cannot be stored, FileExistsError when `out` is something other than a package.
@@ -98,21 +111,12 @@ def pack_model(
     draft = out.with_name(f".{out.name}-{secrets.token_hex(6)}")
     draft.mkdir()
     try:
-        packed = _fill(draft, model, dtypes, plan, stored, max_shard, report)
+        packed = _fill(draft, model, dtypes, plan, stored, storing, max_shard, report)
         _put_in_place(draft, out)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return packed
-
-
-def stored_as(weight: Weight, dtype: DType) -> DType:
-    """The type that a weight gets in a component of this type."""
-    if len(weight.shape) < 2:
-        return "f32"
-    if dtype in ("int8", "int4") and any(edge in weight.name for edge in _EDGES):
-        return "f16"
-    return dtype
 
 
 def _fill(
@@ -121,6 +125,7 @@ def _fill(
     dtypes: Mapping[Component, DType],
     plan: CompiledPlan | None,
     weights: Sequence[Weight],
+    storing: Storing,
     max_shard: int,
     report: Report,
 ) -> Packed:
@@ -134,7 +139,7 @@ def _fill(
     if plan is not None:
         writer.cut()  # a new plan leaves the tokenizer's shards as they are
         files[PLAN_FILE] = _write(writer, plan.text.encode())
-    tensors = _write_weights(writer, weights, dtypes, report)
+    tensors = _write_weights(writer, weights, dtypes, storing, report)
     manifest = Manifest(
         model_id=identity,
         dtypes={component: dtypes[component] for component in COMPONENTS},
@@ -168,6 +173,7 @@ def _write_weights(
     writer: ShardWriter,
     weights: Sequence[Weight],
     dtypes: Mapping[Component, DType],
+    storing: Storing,
     report: Report,
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
@@ -180,7 +186,7 @@ def _write_weights(
             if weight.component != component:
                 writer.cut()  # variants that share a component share its shards
                 component = weight.component
-            dtype = stored_as(weight, dtypes[weight.component])
+            dtype = storing(weight, dtypes[weight.component])
             try:
                 pieces = _write_weight(writer, weight, dtype, pool, threads)
             except StorageError as error:

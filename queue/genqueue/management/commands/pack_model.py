@@ -13,7 +13,7 @@ from diffusion.packaging.manifest import variant_name
 from diffusion.packaging.pack import CompiledPlan, Packed, Report, pack_model
 from diffusion.packaging.source import COMPONENTS
 from diffusion.packaging.storage import DTYPES
-from genqueue import packages
+from genqueue import choices, packages
 from genqueue.management.arguments import model_named
 
 
@@ -38,13 +38,14 @@ class Command(BaseCommand):
         model = model_named(options["model"])
         dtypes = {part: options[f"{part}_dtype"] or options["dtype"] for part in COMPONENTS}
         plan = _plan(options["plan"]) if options["plan"] else None
-        out = options["out"] or packages.place(model.name, variant_name(dtypes))
+        name = options["model"] if options["model"] in choices.models() else model.name
+        out = options["out"] or packages.place(name, variant_name(dtypes))
         try:
             with tqdm(unit="", unit_scale=True, file=sys.stderr) as bar:
                 if options["out"]:
                     packed = pack_model(model.path, out, dtypes, plan=plan, report=shown_on(bar))
                 else:
-                    packed = packages.make(model, dtypes, plan, shown_on(bar))
+                    packed = packages.make(name, model, dtypes, plan, shown_on(bar))
         except (ModelFolderError, FileExistsError) as error:
             raise CommandError(f"{model.path}: {error}") from error
         except OSError as error:
