@@ -93,7 +93,7 @@ def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> C
     """An image of another worker: of one that does not come, or is clearly slower than we are."""
     for chunk in chunks.exclude(image__worker=None).order_by("created_at")[:20]:
         assert chunk.image is not None
-        if not _is_young(chunk):
+        if not is_young(chunk):
             return chunk
         if chunk.kind == ChunkKind.DENOISE:  # of a decoding the latent stays where it is
             slower = rivals.clearly_faster(worker.pk, chunk.image.worker_id, chunk.job)
@@ -102,7 +102,7 @@ def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> C
     return None
 
 
-def _is_young(chunk: Chunk) -> bool:
+def is_young(chunk: Chunk) -> bool:
     """Whether it may still wait for a certain worker."""
     return timezone.now() - chunk.created_at <= RESERVED
 
@@ -135,7 +135,7 @@ class _Rivals:
         return ours is not None and theirs is not None and ours * CLEARLY_FASTER < theirs
 
     def _for(self, chunk: Chunk) -> Iterator[Worker]:
-        if _is_young(chunk):
+        if is_young(chunk):
             for rival in self._idle:
                 able = chunk.job.model in rival.model_names and chunk.job.room.server_helps
                 if able and self.clearly_faster(rival.pk, self.worker.pk, chunk.job):

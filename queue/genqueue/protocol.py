@@ -48,6 +48,7 @@ class LeaseLostError(Exception):
 class Lease:
     """The right to compute one chunk. Seconds and times are the database's, not the worker's.
 
+    began_at: when the worker was free for it; of an image that it goes on with, before the claim.
     index, seed: of the image (None for `encode`).  start, stop: steps of a `denoise` chunk.
     conditioning, latent: names in the storage; latent is None at step 0, where it is the noise.
     """
@@ -55,6 +56,7 @@ class Lease:
     chunk_id: int
     attempt: int
     worker_id: UUID
+    began_at: datetime
     deadline: datetime
     kind: ChunkKind
     job_id: UUID
@@ -128,12 +130,15 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
     elif image is not None:
         Image.objects.filter(pk=image.pk).update(worker=worker)
     events.announce(job.room_id)
-    if image is None or image.worker_id != worker.pk:
+    goes_on = image is not None and image.worker_id == worker.pk
+    if not goes_on:
         fairness.wake_workers(besides=worker.pk)  # who left this to us may take what is next
+    began_at = chunk.created_at if goes_on and fairness.is_young(chunk) else now
     return Lease(
         chunk_id=chunk.pk,
         attempt=chunk.attempt,
         worker_id=worker.pk,
+        began_at=began_at,
         deadline=deadline,
         kind=ChunkKind(chunk.kind),
         job_id=job.pk,
@@ -235,7 +240,8 @@ def complete(lease: Lease, result: bytes, seconds: float) -> None:
         else:
             job_done = _decoded(lease, job, written, seconds)
             done = {"images_done": 1, "jobs_done": int(job_done)}
-        speeds.record(lease.worker_id, lease.kind, job, steps, seconds)
+        in_all = (timezone.now() - lease.began_at).total_seconds()
+        speeds.record(lease.worker_id, lease.kind, job, steps, max(seconds, in_all))
         Worker.objects.filter(pk=lease.worker_id).update(
             chunks_done=F("chunks_done") + 1, steps_done=F("steps_done") + steps
         )

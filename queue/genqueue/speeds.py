@@ -33,7 +33,11 @@ def kind_of(chunk_kind: str, job: Job) -> Kind:
 
 
 def record(worker_id: UUID, chunk_kind: str, job: Job, steps: int, seconds: float) -> None:
-    """Add one finished chunk. The median of the newest few forgets a slow first run."""
+    """Add one finished chunk. The median of the newest few forgets a slow first run.
+
+    seconds: all that passed until it was handed in, with the way to the worker, reading, writing
+    and, now and then, loading another model: that is what others wait for.
+    """
     per_unit = seconds / steps if steps else seconds
     key = kind_of(chunk_kind, job)._asdict()
     row = Speed.objects.filter(worker_id=worker_id, **key).first()

@@ -13,6 +13,7 @@ from genqueue.faults import Fault
 from genqueue.models import Checkpoint, Chunk, Image, Job, Speed, Tally, Worker
 from genqueue.protocol import LeaseLostError
 from genqueue.representation import job_as_json
+from tests.genqueue.clock import Clock
 from tests.genqueue.conftest import chunk_of, kinds, new_worker, settings_of
 
 pytestmark = pytest.mark.django_db
@@ -71,11 +72,26 @@ class TestAJobFromBeginningToEnd:
         assert (row.chunks_done, row.steps_done) == (4, 8)
 
     def test_measures_seconds_per_step(self, job, worker):
-        worker.do_next(seconds=0.1)
+        worker.do_next(seconds=5.0)
         worker.do_next(seconds=3.0)  # two steps
         worker.do_next(seconds=6.0)  # two more: 3 s of work by what was measured
         assert Speed.objects.get(kind="denoise").samples == [1.5, 3.0]
-        assert Speed.objects.get(kind="encode").seconds == 0.1
+        assert Speed.objects.get(kind="encode").seconds == 5.0
+
+    def test_counts_what_passes_around_the_computing(self, job, worker):
+        """Expected times would be too short by it, most of all with small pictures."""
+        clock = Clock({})
+        with clock.running():
+            lease = worker.claim()
+            clock.now = 4.0
+            worker.finish(lease, 1.0)
+            clock.now = 5.0  # the way to the worker
+            lease = worker.claim()
+            clock.now = 8.0
+            worker.finish(lease, 2.5)
+        assert Speed.objects.get(kind="encode").samples == [4.0]
+        assert Speed.objects.get(kind="denoise").samples == [2.0]
+        assert chunk_of(lease).seconds == 2.5, "computing time is what it was"
 
     def test_with_several_images_decodes_each(self, alice, worker):
         job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(num_images=3))
