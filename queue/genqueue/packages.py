@@ -20,10 +20,11 @@ from django.conf import settings
 from diffusion.model_folder import ModelFolder, ModelFolderError
 from diffusion.packaging import manifest
 from diffusion.packaging.manifest import Manifest, ManifestError, dtypes_of, variant_name
-from diffusion.packaging.pack import CompiledPlan, Packed, Report, pack_model
+from diffusion.packaging.pack import Packed, Report, pack_model
 from diffusion.packaging.source import COMPONENTS, STEMS, Component
 from diffusion.packaging.storage import DTYPES, DType
 from genqueue import choices
+from genqueue.plans import planned
 from genqueue.problems import Problem, not_found
 from genqueue.shapes import PackageJson
 
@@ -46,7 +47,6 @@ def make(
     name: str,
     model: ModelFolder,
     dtypes: Mapping[Component, DType],
-    plan: CompiledPlan | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Packed:
     """Pack a model for this site to serve under `name`: that of a link to its folder may differ.
@@ -54,10 +54,22 @@ def make(
     Raises ModelFolderError for what cannot be packed.
     """
     out = place(name, variant_name(dtypes))
-    source = _fingerprint(model)  # before it is read: a change meanwhile makes the package stale
-    packed = pack_model(model.path, out, dtypes, plan=plan, report=report)
+    source = _fingerprint(model, dtypes)  # before: a change meanwhile makes the package stale
+    packed = pack(model, out, dtypes, report)
     _note(out).write_text(source)
     return packed
+
+
+def pack(
+    model: ModelFolder, out: Path, dtypes: Mapping[Component, DType], report: Report
+) -> Packed:
+    """A package with its plan; of a model without a compiler, with the folder's own tensors."""
+    found = planned(model, dtypes)
+    if found is None:
+        return pack_model(model.path, out, dtypes, report=report)
+    return pack_model(
+        model.path, out, dtypes, plan=found.plan, weights=found.weights, report=report
+    )
 
 
 def manifest_file(model: str, variant: str) -> Path:
@@ -148,7 +160,10 @@ def _is_ready(folder: ModelFolder | None, path: Path) -> bool:
     if not (path / manifest.FILE_NAME).is_file():
         return False
     note = _note(path)
-    return folder is None or (note.is_file() and note.read_text() == _fingerprint(folder))
+    if folder is None:
+        return True
+    dtypes = dtypes_of(path.name)
+    return note.is_file() and note.read_text() == _fingerprint(folder, dtypes)
 
 
 def _note(path: Path) -> Path:
@@ -156,14 +171,16 @@ def _note(path: Path) -> Path:
     return path.with_name(f".{path.name}.source")
 
 
-def _fingerprint(folder: ModelFolder) -> str:
-    """Changes with any file of the model. Hashing gigabytes at every look would take too long."""
+def _fingerprint(model: ModelFolder, dtypes: Mapping[Component, DType]) -> str:
+    """Changes with the model, its plan and its shaders. Hashing gigabytes would take too long."""
     facts = [
-        [str(file.relative_to(folder.path)), file.stat().st_size, file.stat().st_mtime_ns]
-        for file in sorted(folder.path.rglob("*"))
+        [str(file.relative_to(model.path)), file.stat().st_size, file.stat().st_mtime_ns]
+        for file in sorted(model.path.rglob("*"))
         if file.is_file()
     ]
-    return hashlib.sha256(json.dumps([manifest.VERSION, facts]).encode()).hexdigest()
+    found = planned(model, dtypes)
+    plan = None if found is None else [found.plan.text, sorted(found.plan.wgsl.items())]
+    return hashlib.sha256(json.dumps([manifest.VERSION, facts, plan]).encode()).hexdigest()
 
 
 def _weights_bytes(folder: ModelFolder) -> int:

@@ -1,7 +1,6 @@
 """`manage.py pack_model` and `manage.py fetch_model`."""
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from django.core.management import CommandError, call_command
 
 from diffusion.packaging import hub as hubs
 from diffusion.packaging.package import Package
+from diffusion.plan.schema import read_plan
 from genqueue import packages
 from tests.diffusion.packaging.fake_hub import FakeHub
 
@@ -43,27 +43,16 @@ class TestPackModel:
         )  # fmt: skip
         assert Package(tmp_path / "out").manifest.variant == "int4-f16-f16"
 
-    def test_takes_a_plan_along(self, tmp_path):
-        plan = {"plan": {"format": "p2pweb-plan"}, "wgsl": {"matmul.wgsl": "ab" * 32}}
-        (tmp_path / "plan.json").write_text(json.dumps(plan))
-        call(
-            "pack_model",
-            "tiny",
-            "--plan",
-            str(tmp_path / "plan.json"),
-            "--out",
-            str(tmp_path / "p"),
-        )
-        package = Package(tmp_path / "p")
-        assert json.loads(package.file("plan.json")) == plan["plan"]
-        assert package.manifest.wgsl == plan["wgsl"]
+    def test_takes_the_plan_along(self, tmp_path):
+        call("pack_model", "tiny", "--out", str(tmp_path / "out"))
+        package = Package(tmp_path / "out")
+        assert package.manifest.plan is not None
+        assert read_plan(package.file(package.manifest.plan)).stages
 
     @pytest.mark.parametrize(
         ("options", "said"),
         [
             (["nothing"], "There is no model 'nothing'"),
-            (["tiny", "--plan", "{tmp}/none.json"], "No such file"),
-            (["tiny", "--plan", "{tmp}/thesis.txt"], "is no plan"),
             (["tiny", "--out", "{tmp}"], "is no package"),
         ],
     )

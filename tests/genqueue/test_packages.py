@@ -4,14 +4,20 @@ import hashlib
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from diffusion.model_folder import read_model_folder
 from diffusion.packaging.manifest import dtypes_of
 from diffusion.packaging.pack import pack_model
 from diffusion.packaging.package import Package
-from genqueue import choices, packages
+from diffusion.plan.compiler import compile_folder
+from diffusion.plan.schema import read_plan
+from diffusion.random_model import DC_AE_SHAPE, write_random_model
+from genqueue import choices, packages, plans
 from genqueue.api.schemas import PackagesJson
 from tests.api.conftest import has_shape, refused
 
@@ -53,6 +59,35 @@ class TestAPackage:
         assert manifest.headers["ETag"] == f'"{hashlib.sha256(manifest.content).hexdigest()}"'
         assert manifest.headers["Cache-Control"] == "public, max-age=60"
         assert manifest.headers["Content-Type"] == "application/json"
+
+    def test_holds_the_plan_its_weights_and_the_hashes_of_our_shaders(self, manifest, models):
+        package = Package(packages.place("tiny", "f16"))
+        compiled = compile_folder(read_model_folder(models / "tiny"), "f16")
+        assert read_plan(package.file(package.manifest.plan)) == compiled.plan
+        assert len(package.manifest.tensors) == len(compiled.plan.weights)
+        for name in compiled.plan.weights:
+            stored = package.tensor(name.replace(".", "/", 1))
+            assert np.array_equal(stored, compiled.read_weight(name).astype(np.float32)), name
+        for shader, sha256 in package.manifest.wgsl.items():
+            text = (Path("static/wgsl") / f"{shader}.wgsl").read_bytes()
+            assert hashlib.sha256(text).hexdigest() == sha256, shader
+
+    def test_is_made_anew_when_a_plan_or_a_shader_has_changed(self, client, manifest, monkeypatch):
+        def changed(model, dtypes):
+            found = plans.planned(model, dtypes)
+            return replace(found, plan=replace(found.plan, wgsl={"matmul": "ab" * 32}))
+
+        monkeypatch.setattr(packages, "planned", changed)
+        again = client.get(f"{URL}/f16/manifest.json")
+        assert again.json()["wgsl"] == {"matmul": "ab" * 32}
+        assert again.json()["model_id"] == manifest.json()["model_id"]
+
+    def test_of_a_model_without_a_compiler_has_no_plan(self, client, tmp_path, settings):
+        write_random_model(tmp_path / "others" / "dc", DC_AE_SHAPE)
+        settings.MODEL_ROOTS = [tmp_path / "others"]
+        response = client.get("/api/packages/v1/dc/int8/manifest.json")
+        assert response.json()["plan"] is None
+        assert any(name.startswith("vae/decoder.") for name in response.json()["tensors"])
 
     def test_is_made_once_for_many_who_ask(self, client, monkeypatch):
         made = []

@@ -1,6 +1,5 @@
 """Makes a package that browsers can load: `manage.py pack_model prx-emoji --dtype int8`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from tqdm import tqdm
 
 from diffusion.model_folder import ModelFolderError
 from diffusion.packaging.manifest import variant_name
-from diffusion.packaging.pack import CompiledPlan, Packed, Report, pack_model
+from diffusion.packaging.pack import Packed, Report
 from diffusion.packaging.source import COMPONENTS
 from diffusion.packaging.storage import DTYPES
 from genqueue import choices, packages
@@ -30,22 +29,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--out", type=Path, help="a folder for the package; by default where this site serves"
         )
-        parser.add_argument(
-            "--plan", type=Path, help='JSON: {"plan": {...}, "wgsl": {file name: SHA-256}}'
-        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         model = model_named(options["model"])
         dtypes = {part: options[f"{part}_dtype"] or options["dtype"] for part in COMPONENTS}
-        plan = _plan(options["plan"]) if options["plan"] else None
         name = options["model"] if options["model"] in choices.models() else model.name
         out = options["out"] or packages.place(name, variant_name(dtypes))
         try:
             with tqdm(unit="", unit_scale=True, file=sys.stderr) as bar:
                 if options["out"]:
-                    packed = pack_model(model.path, out, dtypes, plan=plan, report=shown_on(bar))
+                    packed = packages.pack(model, out, dtypes, shown_on(bar))
                 else:
-                    packed = packages.make(name, model, dtypes, plan, shown_on(bar))
+                    packed = packages.make(name, model, dtypes, shown_on(bar))
         except (ModelFolderError, FileExistsError) as error:
             raise CommandError(f"{model.path}: {error}") from error
         except OSError as error:
@@ -75,14 +70,3 @@ def summary(out: Path, packed: Packed) -> str:
         f"  package {packed.package_id}\n"
         f"  model   {manifest.model_id}"
     )
-
-
-def _plan(path: Path) -> CompiledPlan:
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(parts["plan"], sort_keys=True, separators=(",", ":"))
-        return CompiledPlan(text, {str(name): str(sha) for name, sha in parts["wgsl"].items()})
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandError(f"{path} is no plan: {error!r}") from error
