@@ -91,7 +91,8 @@ def _in_order(fresh: QuerySet[Chunk]) -> QuerySet[Chunk]:
 
 def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
     """An image of another worker: of one that does not come, or is clearly slower than we are."""
-    for chunk in chunks.exclude(image__worker=None).order_by("created_at")[:20]:
+    held = chunks.exclude(image__worker=None).select_related("job__room", "image")
+    for chunk in held.order_by("created_at")[:20]:
         assert chunk.image is not None
         if not is_young(chunk):
             return chunk

@@ -49,6 +49,7 @@ class CeleryWorker:
         self.stopping = threading.Event()
         self.loaded = False
         self._lease: Lease | None = None
+        self._timer: threading.Timer | None = None
         self._runner = Runner(self.stopping.is_set)
         self._threads = [
             sweeper.Repeating("heartbeat", settings.HEARTBEAT_SECONDS, self.heartbeat),
@@ -99,16 +100,27 @@ class CeleryWorker:
         if self.stopping.is_set():
             return
         lease = protocol.claim(self.id)
-        if lease is None:
-            return
-        self._lease = lease
-        try:
-            self._runner.run(lease)
-        finally:
-            self._lease = None
+        if lease is not None:
+            self._lease = lease
+            try:
+                self._runner.run(lease)
+            finally:
+                self._lease = None
         row = Worker.objects.filter(pk=self.id).first()
         if row is not None and fairness.open_to(row).exists():
+            self._ask_again(later=lease is None)
+
+    def _ask_again(self, *, later: bool) -> None:
+        """later: what is open was left to a faster worker, which may not come. Usually it does, and
+        this one is woken for what is open then.
+        """
+        if not later:
             fairness.wake(self.id)
+        elif self._timer is None or not self._timer.is_alive():
+            seconds = fairness.RESERVED.total_seconds() + 0.1
+            self._timer = threading.Timer(seconds, fairness.wake, [self.id])
+            self._timer.daemon = True
+            self._timer.start()
 
     def heartbeat(self) -> None:
         row = Worker.objects.filter(pk=self.id)

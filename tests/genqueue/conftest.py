@@ -4,14 +4,16 @@ import shutil
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import settings as site
+from django.utils import timezone
 
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from genqueue import protocol
+from genqueue import fairness, protocol
 from genqueue.models import Chunk, ChunkKind, Speed, Worker
 from genqueue.protocol import Lease
 
@@ -134,6 +136,17 @@ def worker(db) -> Hand:
 @pytest.fixture
 def other(db) -> Hand:
     return new_worker("two")
+
+
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """Workers wait a minute for each other, so that a busy machine does not change what happens."""
+    monkeypatch.setattr(fairness, "RESERVED", timedelta(minutes=1))
+
+
+def a_while_ago() -> datetime:
+    """Longer than the patient wait."""
+    return timezone.now() - timedelta(minutes=2)
 
 
 def chunk_of(lease: Lease) -> Chunk:

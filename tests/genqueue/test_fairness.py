@@ -1,20 +1,18 @@
 """Whose turn it is, who keeps an image, and whether what people are told comes true."""
 
 import time
-from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from genqueue import actions, protocol, sweeper
 from genqueue.faults import Fault
 from genqueue.models import Chunk, ChunkKind, Job, Turn, Worker
 from genqueue.representation import job_as_json
-from tests.genqueue.conftest import measured, new_worker, settings_of
+from tests.genqueue.conftest import a_while_ago, measured, new_worker, settings_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
 
 
 def submit(person, room="kitchen", **changes) -> Job:
@@ -73,7 +71,7 @@ class TestAWorkerAndItsImage:
         worker.do_next()
         lease = worker.do_next()
         assert other.claim() is None
-        Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=3))
+        Chunk.objects.update(created_at=a_while_ago())
         assert other.claim().image_id == lease.image_id
 
     def test_part_when_a_clearly_faster_worker_is_idle(self, alice, worker, other):
@@ -91,7 +89,7 @@ class TestAWorkerAndItsImage:
         lease = worker.do_next()
         measured(other, factor=0.1)
         assert worker.claim() is None
-        Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=3))
+        Chunk.objects.update(created_at=a_while_ago())
         assert worker.claim().image_id == lease.image_id
 
     def test_do_not_part_for_a_slightly_faster_one(self, alice, worker, other):
@@ -132,7 +130,7 @@ class TestBeginning:
 
     def test_is_not_left_to_one_that_does_not_come(self, alice, fast, slow):
         submit(alice)
-        Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=3))
+        Chunk.objects.update(created_at=a_while_ago())
         assert slow.claim() is not None
 
     def test_is_not_left_to_a_slightly_faster_one(self, alice, slow):

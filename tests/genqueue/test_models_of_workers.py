@@ -1,19 +1,25 @@
 """Workers with different models: each gets the chunks of models that it has, and no others."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.utils import timezone
 
 from genqueue import actions, sweeper
 from genqueue.models import Chunk, Job, Worker
 from genqueue.runner import Runner
 from genqueue.worker import CeleryWorker
-from tests.genqueue.conftest import Hand, chunk_of, kinds, measured, new_worker, settings_of
+from tests.genqueue.conftest import (
+    Hand,
+    a_while_ago,
+    chunk_of,
+    kinds,
+    measured,
+    new_worker,
+    settings_of,
+)
 from tests.studio import write_model
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ class TestAChunkOfAModel:
         submit(alice, "huge")
         large.do_next()
         large.do_next()
-        Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=3))
+        Chunk.objects.update(created_at=a_while_ago())
         assert small.claim() is None
 
 

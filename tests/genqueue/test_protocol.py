@@ -329,6 +329,7 @@ def restarted(worker) -> None:
     departure.give_back(worker.id, Fault.WORKER_LOST, "The worker was restarted.")
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("leave", [gone, silent, restarted])
 class TestAWorkerThatLeaves:
     def test_between_two_chunks_leaves_its_image_to_others_at_once(self, job, worker, other, leave):

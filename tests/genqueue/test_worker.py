@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from genqueue import actions
+from genqueue import actions, fairness
 from genqueue import worker as worker_module
-from genqueue.models import Worker
+from genqueue.models import Chunk, Worker
 from genqueue.worker import CeleryWorker
-from tests.genqueue.conftest import Hand, chunk_of, new_worker, settings_of
+from tests.genqueue.conftest import Hand, chunk_of, measured, new_worker, settings_of
+from tests.genqueue.processes import until
 
 pytestmark = pytest.mark.django_db
 
@@ -75,3 +76,20 @@ class TestAHeartbeat:
         process.stopping.set()
         process.heartbeat()
         assert hand.row().state == "gone"
+
+
+def test_one_that_leaves_work_to_a_faster_one_asks_again_when_that_does_not_come(
+    alice, broker, monkeypatch
+):
+    monkeypatch.setattr(fairness, "RESERVED", timedelta(seconds=3))
+    slow, fast = new_worker("slow"), new_worker("fast")
+    measured(slow, 20)
+    measured(fast, 1)
+    actions.submit_job("kitchen", alice.client_id, settings_of())
+    process = CeleryWorker(slow.id, "slow")
+    Chunk.objects.update(created_at=timezone.now())
+    process.work()
+    assert broker.woken() == {}
+    until(lambda: broker.woken() == {slow.id: 1}, 10, "another message")
+    Chunk.objects.update(created_at=timezone.now() - timedelta(seconds=4))
+    assert slow.claim() is not None
