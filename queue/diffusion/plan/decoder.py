@@ -16,7 +16,6 @@ from diffusion.plan.weights import FolderTensors
 
 COMPONENT: Final = "vae"
 _EPS: Final = 1e-6
-_WIDE: Final = 128
 
 
 class DecoderCompiler:
@@ -106,7 +105,7 @@ class DecoderCompiler:
             channels_out=3 * channels,
             kernel=1,
             norm=norm,
-            tile=_tile(3 * channels),
+            tile=kernels.picture_tile(3 * channels),
         )
         mixed = stage.tensor("mixed", ("H", "W", channels))
         kernels.attention(
@@ -132,7 +131,7 @@ class DecoderCompiler:
             inner=channels,
             bias=bias,
             add=True,
-            tile=_tile(channels),
+            tile=kernels.picture_tile(channels),
         )
 
     def _norm(self, stage: StageBuilder, name: str, x: str) -> str:
@@ -191,7 +190,7 @@ class DecoderCompiler:
             norm=norm,
             silu=silu,
             add=add,
-            tile=_tile(padded),
+            tile=kernels.picture_tile(padded),
         )
         return output
 
@@ -213,7 +212,3 @@ class DecoderCompiler:
 
     def _channels(self, name: str) -> int:
         return self._tensors.shape(name)[0]
-
-
-def _tile(channels: int) -> Any:
-    return kernels.TILE if channels >= _WIDE else kernels.SMALL_TILE

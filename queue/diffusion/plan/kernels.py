@@ -14,6 +14,9 @@ from diffusion.plan.schema import Access, Constant, Size
 # 8 x 8 outputs an invocation. In f32 a tile of both sides fills WebGPU's 16 KiB exactly.
 TILE: Final[Mapping[str, Constant]] = {"TILE_M": 128, "TILE_N": 128, "TILE_K": 16}
 SMALL_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 64, "TILE_N": 64, "TILE_K": 16}
+# For convolutions of many pixels to few channels
+_SLIM_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 128, "TILE_N": 32, "TILE_K": 16}
+_THIN_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 256, "TILE_N": 8, "TILE_K": 8}
 
 _GRID_WIDTH: Final = 65535  # as in shared/grid.wgsl
 _ROW_THREADS: Final = 128
@@ -24,6 +27,15 @@ _NORM_THREADS: Final = 32
 _WIDEST_PART: Final = 64  # features of a head that one invocation of attention holds
 
 Bound = tuple[str, Access]
+
+
+def picture_tile(channels: int) -> Mapping[str, Constant]:
+    """The tile for rows as many as pixels, and so many channels: little of it is left empty."""
+    if channels > 64:
+        return TILE
+    if channels > 32:
+        return SMALL_TILE
+    return _SLIM_TILE if channels > 8 else _THIN_TILE
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_conv2d(
         columns=columns,
         channels_in=channels_in,
         channels_out=channels_out,
-        tile=SMALL,
+        tile=kernels.picture_tile(channels_out),
         **given,
     )
     check(device, operation, "out")
