@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from genqueue import actions, protocol, sweeper, transitions
+from genqueue import actions, departure, protocol, roster, sweeper, transitions
 from genqueue.faults import Fault
-from genqueue.models import Checkpoint, Chunk, Image, Job, Room
+from genqueue.models import Checkpoint, Chunk, Image, Job, Room, Worker
 from genqueue.protocol import LeaseLostError
 from tests.genqueue.conftest import new_worker, settings_of
 
@@ -33,7 +33,7 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.transaction = transaction.atomic()
         self.transaction.__enter__()
-        self.workers = [new_worker("one"), new_worker("two")]
+        self.workers = [new_worker("one"), new_worker("two", models=("tiny", "rare"))]
         self.states: dict = {}
 
     def teardown(self) -> None:
@@ -47,11 +47,12 @@ class Queue(RuleBasedStateMachine):
         target=jobs,
         client=st.sampled_from(CLIENTS),
         room=st.sampled_from(ROOMS),
+        model=st.sampled_from(["tiny", "tiny", "rare"]),
         images=st.integers(1, 3),
         steps=st.integers(1, 5),
     )
-    def submit(self, client, room, images, steps):
-        wanted = settings_of(num_images=images, steps=steps)
+    def submit(self, client, room, model, images, steps):
+        wanted = settings_of(model=model, num_images=images, steps=steps)
         return actions.submit_job(room, client, wanted)[0].pk
 
     @rule(job=jobs)
@@ -119,6 +120,23 @@ class Queue(RuleBasedStateMachine):
     def stop(self, lease):
         self.report(lease, lambda: protocol.release(lease))
 
+    @rule(lease=leases)
+    def lack_the_model(self, lease):
+        if lease is not None:
+            self.report(lease, lambda: protocol.lack_model(lease))
+            Worker.objects.filter(pk=self.workers[1].id).update(model_names=["tiny", "rare"])
+            Worker.objects.filter(pk=self.workers[0].id).update(model_names=["tiny"])
+
+    @rule(number=st.integers(0, 1), crashed=st.booleans())
+    def leave_and_come_back(self, number, crashed):
+        worker = self.workers[number].id
+        departure.worker_is_gone(worker, crashed=crashed)
+        assert not Chunk.objects.filter(worker_id=worker, state="leased").exists()
+        kept = Image.objects.filter(worker_id=worker).exclude(state__in=transitions.IMAGE_ENDED)
+        assert not kept.exists()
+        assert self.workers[number].claim() is None
+        roster.set_state(worker, "gone", "ready")
+
     @rule(number=st.integers(0, 1))
     def leases_run_out(self, number):
         worker = self.workers[number].id
@@ -172,6 +190,11 @@ class Queue(RuleBasedStateMachine):
         leased = Chunk.objects.filter(state="leased")
         assert all(chunk.worker_id is not None for chunk in leased)
         assert leased.count() == leased.values("pk").distinct().count()
+
+    @invariant()
+    def workers_hold_chunks_of_their_models_only(self):
+        for chunk in Chunk.objects.filter(state="leased").select_related("job", "worker"):
+            assert chunk.job.model in chunk.worker.model_names
 
     @invariant()
     def ranges_follow_each_other(self):
