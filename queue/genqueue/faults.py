@@ -7,8 +7,6 @@ and the admin (`Chunk.error`, `Job.error_detail`) and never leaves them.
 from collections.abc import Mapping
 from enum import StrEnum
 
-from diffusion.model_folder import ModelFolderError
-
 
 class Fault(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
@@ -29,20 +27,6 @@ SENTENCES: Mapping[str, str] = {
         "The worker could not compute this. Whoever runs this server finds the reason in its log."
     ),
 }
-
-# As CUDA, MPS and the CPU say it; of torch's exceptions only CUDA's has a type of its own.
-_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def fault_of(error: Exception) -> Fault:
-    """What kind of fault an exception of the backend or the storage is."""
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
-        return Fault.OUT_OF_MEMORY
-    if isinstance(error, ModelFolderError):
-        return Fault.MODEL_UNREADABLE
-    if isinstance(error, FileNotFoundError):
-        return Fault.FILE_LOST
-    return Fault.COMPUTATION_FAILED
 
 
 def sentence(code: str) -> str:

@@ -326,6 +326,10 @@ def _give_up(lease: Lease, fault: Fault | None, detail: str) -> None:
         ).first()
         if chunk is None:
             raise LeaseLostError
+        if fault is Fault.FILE_LOST and chunk.faults and chunk.kind == ChunkKind.DENOISE:
+            # Twice, so it is not that one worker alone cannot reach the files: go on from the one
+            # before it, or from the noise.
+            Checkpoint.objects.filter(image=chunk.image_id, latent=lease.latent).delete()
         _return_chunk(chunk, fault, detail)
 
 

@@ -27,9 +27,9 @@ from diffusion.noise import initial_noise
 from diffusion.pictures import png_bytes
 from diffusion.preview import Previews
 from diffusion.settings import Settings
-from diffusion.tensors import from_bytes, to_bytes
+from diffusion.tensors import TensorError, from_bytes, to_bytes
 from genqueue import files, protocol
-from genqueue.faults import fault_of
+from genqueue.faults import Fault
 from genqueue.models import ChunkKind
 from genqueue.protocol import Lease, LeaseLostError
 
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 Conditioning = dict[str, Array]
 REMEMBERED = 8  # conditionings and latents
+# As CUDA, MPS and the CPU say it; of torch's exceptions only CUDA's has a type of its own.
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class ModelLackingError(Exception):
@@ -185,6 +187,17 @@ class Runner:
         if known is not None and known[0] == step:
             return known[1]
         return from_bytes(files.read(lease.latent), {"latent": shape})["latent"]
+
+
+def fault_of(error: Exception) -> Fault:
+    """What kind of fault an exception of the backend or the storage is."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
+        return Fault.OUT_OF_MEMORY
+    if isinstance(error, ModelFolderError):
+        return Fault.MODEL_UNREADABLE
+    if isinstance(error, FileNotFoundError | TensorError):
+        return Fault.FILE_LOST
+    return Fault.COMPUTATION_FAILED
 
 
 def inside_png(settings: Settings, seed: int) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What went wrong, told by code and sentence; real backends and real models say it."""
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 
 from genqueue import actions, files, protocol
-from genqueue.faults import SENTENCES, Fault, fault_of, sentence
+from genqueue.faults import SENTENCES, Fault, sentence
 from genqueue.models import Chunk
 from genqueue.representation import job_as_json
-from genqueue.runner import Runner
+from genqueue.runner import Runner, fault_of
 from tests.genqueue.conftest import chunk_of, settings_of
 
 
@@ -34,17 +36,45 @@ class TestAJob:
         assert "transformer" in chunk.error
         assert chunk.error in f"model-unreadable: {job.error_detail.removeprefix('encode: ')}"
 
-    def test_whose_checkpoint_was_lost_says_so_and_no_path(self, job, worker, models):
-        for _ in range(2):
-            run_once(worker)
-        latent = job.images.get().checkpoints.get().latent
-        files.delete([latent])
+    def test_whose_encoding_was_lost_says_so_and_no_path(self, job, worker, models):
+        run_once(worker)
+        job.refresh_from_db()
+        files.delete([job.conditioning])
         for _ in range(3):
             chunk = run_once(worker)
         job.refresh_from_db()
         assert job_as_json(job)["error"]["code"] == "file-lost"
-        assert latent in chunk.error
-        assert latent not in str(job_as_json(job))
+        assert job.conditioning in chunk.error
+        assert job.conditioning not in str(job_as_json(job))
+
+    @pytest.mark.parametrize("left", [None, b"cut off"])
+    def test_whose_newest_checkpoint_was_lost_goes_on_from_the_one_before(
+        self, job, worker, models, left
+    ):
+        for _ in range(2):
+            run_once(worker)
+        lease = worker.claim()
+        older = lease.start
+        latent = files.read(lease.latent)
+        protocol.checkpoint(lease, older + 1, latent)
+        protocol.release(lease)
+        newest = job.images.get().checkpoints.latest("step").latent
+        files.delete([newest])
+        if left is not None:
+            default_storage.save(newest, ContentFile(left))
+        for faults in (1, 2):
+            chunk = run_once(worker)
+            assert (chunk.faults, chunk.error.partition(":")[0]) == (faults, "file-lost")
+        assert worker.claim().start == older
+
+    def test_goes_on_from_the_newest_when_one_worker_alone_cannot_reach_it(
+        self, job, worker, other, models
+    ):
+        for _ in range(2):
+            run_once(worker)
+        lease = worker.claim()
+        protocol.fail(lease, Fault.FILE_LOST)
+        assert other.claim().latent == lease.latent
 
     def test_of_an_older_version_is_told_as_any_failure(self, job):
         job.state, job.error_code, job.error_detail = "failed", "encode-failed", "/srv/secret"
