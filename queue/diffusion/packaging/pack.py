@@ -4,7 +4,7 @@ Which weight is stored how:
 - vectors (norms, biases): f32 in every variant. They are below 0.3 % of the bytes.
 - matrices and convolutions: as the variant says, the embedding of the text encoder too.
 - but in int8 and int4, what comes first and last in a part stays f16 (`_EDGES`): 1 % of the bytes
-  of a large transformer, and a third of an int4 step's error in PRX-Emoji.
+  of a large transformer, and two fifths of an int4 step's error in PRX-Emoji.
 
 A package comes into being under another name and is put in place when it is whole.
 """

@@ -1,19 +1,19 @@
 """A model folder of prx-1024-t2i-beta's exact shapes in no space: configurations, names, holes.
 
-The weight files have a real header, and of their 8 GB nothing is ever written.
+The weight files have a real header, and of their gigabytes nothing is ever written.
 """
 
 import json
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 
-def write_hollow_prx(path: Path) -> Path:
-    """Write the folder at `path` and return `path`. Values read as zeros."""
+def write_hollow_prx(path: Path, kind: Literal["F16", "F32"] = "F16") -> Path:
+    """Write the folder at `path` and return `path`. Values read as zeros; the Hub's are F32."""
     from diffusers import AutoencoderKL, PRXTransformer2DModel
     from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
     from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
@@ -56,6 +56,8 @@ def write_hollow_prx(path: Path) -> Path:
         )
         encoder = T5GemmaEncoder(text)
     _json(path / "model_index.json", {"_class_name": "PRXPipeline", "default_sample_size": 1024})
+    _json(path / "scheduler" / "scheduler_config.json", {"shift": 3.0})
+    _json(path / "tokenizer" / "tokenizer.json", {})
     _json(path / "tokenizer" / "tokenizer_config.json", {"model_max_length": 256})
     _json(path / "text_encoder" / "config.json", {"encoder": json.loads(text.to_json_string())})
     for name, model in (("transformer", transformer), ("vae", vae)):
@@ -67,7 +69,7 @@ def write_hollow_prx(path: Path) -> Path:
         ("text_encoder", encoder, "model"),
     ):
         shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-        _holes(path / name / f"{stem}.safetensors", shapes)
+        _holes(path / name / f"{stem}.safetensors", shapes, kind)
     return path
 
 
@@ -76,12 +78,12 @@ def _json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def _holes(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+def _holes(path: Path, shapes: dict[str, tuple[int, ...]], kind: str) -> None:
     header: dict[str, Any] = {}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + 2 * torch.Size(shape).numel()
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+        start, end = end, end + int(kind[1:]) // 8 * torch.Size(shape).numel()
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     path.write_bytes(struct.pack("<Q", len(text)) + text)
