@@ -19,7 +19,6 @@ from genqueue.simulation import Hand, Line, Pace, Picture, Place, Play, Run, Tas
 from genqueue.speeds import Kind, Speeds, kind_of, steps_of_chunk
 from genqueue.transitions import (
     CHUNK_LIVE,
-    IMAGE_ENDED,
     ChunkState,
     ImageState,
     JobState,
@@ -76,12 +75,13 @@ class _Scene:
         self.now = timezone.now()
         self.speeds = Speeds()
         jobs = list(Job.objects.unfinished())
-        of_jobs = Room.objects.filter(pk__in={job.room_id for job in jobs})
+        of_jobs = Room.objects.filter(pk__in=Job.objects.unfinished().values("room"))
         self.rooms = {room.pk: room for room in of_jobs}
         self.lines = {paused: self._line(paused) for paused in (False, True)}
         self.online = list(Worker.objects.online(self.now).order_by("pk"))
         self.hands = {w.pk: self._hand(w) for w in self.online if w.state == WorkerState.READY}
-        self.tasks = {job.pk: self._task(job) for job in jobs}
+        # A job that has ended since the first of these readings has no room any more.
+        self.tasks = {job.pk: self._task(job) for job in jobs if job.room_id in self.rooms}
         self.runs: list[Run] = []
         self.busy: set[Hand] = set()
         self.orphans: list[Picture] = []
@@ -106,11 +106,12 @@ class _Scene:
         return [w for w in self.online if (served if w.room_id is None else w.room_id == room_id)]
 
     def _line(self, paused: bool) -> Line:
-        of_line = [room for room in self.rooms.values() if room.paused is paused]
-        places = {room.pk: Place(room.last_turn) for room in of_line}
-        waiting = Job.objects.unfinished().values("client")
-        for turn in Turn.objects.filter(client__in=waiting, room__in=of_line):
-            places[turn.room_id].turns[turn.client] = turn.last_turn
+        places = {
+            room.pk: Place(room.last_turn) for room in self.rooms.values() if room.paused is paused
+        }
+        for turn in Turn.objects.filter(client__in=Job.objects.unfinished().values("client")):
+            if turn.room_id in places:
+                places[turn.room_id].turns[turn.client] = turn.last_turn
         return Line(places)
 
     def _hand(self, worker: Worker) -> Hand:
@@ -142,22 +143,20 @@ class _Scene:
         )
 
     def _place_images(self) -> None:
+        unfinished = Image.objects.filter(state__in=[ImageState.QUEUED, ImageState.RUNNING])
         images = {
-            image.pk: image
-            for image in Image.objects.filter(job__in=self.tasks)
-            .exclude(state__in=IMAGE_ENDED)
-            .order_by("index")
+            image.pk: image for image in unfinished.order_by("index") if image.job_id in self.tasks
         }
         pictures = {}
         for image in images.values():
             task = self.tasks[image.job_id]
             pictures[image.pk] = Picture(task, image.step)
             task.pictures.append(pictures[image.pk])
-        live = Chunk.objects.filter(job__in=self.tasks, state__in=CHUNK_LIVE)
+        live = Chunk.objects.filter(state__in=CHUNK_LIVE)
         for chunk in live.order_by("created_at", "pk"):
-            task = self.tasks[chunk.job_id]
-            if chunk.kind == ChunkKind.ENCODE and task.pictures:
-                task.to_encode = not self._is_run(chunk, task.pictures[0])
+            of_job = self.tasks.get(chunk.job_id)
+            if of_job and of_job.pictures and chunk.kind == ChunkKind.ENCODE:
+                of_job.to_encode = not self._is_run(chunk, of_job.pictures[0])
             elif chunk.image_id in images and not self._is_run(chunk, pictures[chunk.image_id]):
                 self._place(images[chunk.image_id], pictures[chunk.image_id])
         for task in self.tasks.values():
@@ -170,7 +169,8 @@ class _Scene:
         if chunk.state != ChunkState.LEASED or hand is None or hand in self.busy:
             return False
         task = picture.task
-        run = Run(hand, picture, begin=0.0, only_chunk=self.rooms[task.room].paused)
+        may_go_on = hand.can(task) and not self.rooms[task.room].paused
+        run = Run(hand, picture, begin=0.0, only_chunk=not may_go_on)
         since = (self.now - (chunk.leased_at or self.now)).total_seconds()
         if chunk.kind == ChunkKind.ENCODE:
             run.encodes, run.known = True, run.pace.encode is not None
@@ -194,7 +194,7 @@ class _Scene:
             task.waiting.append(picture)
         elif self.rooms[task.room].paused:
             return
-        elif keeper is not None:
+        elif keeper is not None and keeper.can(task):
             keeper.kept.append(picture)
         else:
             self.orphans.append(picture)

@@ -193,6 +193,16 @@ class TestExpectedTimes:
         assert told[0]["eta_seconds"] is None
         assert told[1]["eta_seconds"] == pytest.approx(2.5 + 13.0, rel=0.1)
 
+    def test_end_with_the_chunk_at_hand_where_the_server_stops_helping(self, alice, bob, worker):
+        measured(worker, 10.0)
+        left, other = submit(alice, "attic"), submit(bob, "cellar")
+        worker.do_next()
+        assert worker.claim().stop == 2
+        actions.join_server(left.room, helps=False)
+        told = jobs_as_json([left, other])
+        assert told[0]["eta_seconds"] is None
+        assert told[1]["eta_seconds"] == pytest.approx(2.5 + 13.0, rel=0.1)
+
     def test_shrink_while_a_job_runs(self, alice, worker):
         measured(worker, factor=10)
         job = submit(alice)
