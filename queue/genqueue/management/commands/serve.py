@@ -34,7 +34,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Twisted takes over once it runs; a signal that comes earlier is an orderly end as well.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: sys.exit(0))
         call_command("migrate", interactive=False, verbosity=0)
         port: int = options["port"]
         if options["lan"]:
