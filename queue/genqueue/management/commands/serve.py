@@ -5,6 +5,7 @@ REDIS_URL, one Celery worker in a process of its own. Ctrl-C or SIGTERM stops bo
 """
 
 import argparse
+import contextlib
 import signal
 import sys
 from typing import Any
@@ -33,9 +34,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Twisted takes over once it runs; a signal that comes earlier is an orderly end as well.
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, lambda *_: sys.exit(0))
+        # Twisted takes both signals over once it runs (SIGINT only from Python's own handler); what
+        # comes earlier is an orderly end as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with contextlib.suppress(KeyboardInterrupt):
+            self._serve(options)
+
+    def _serve(self, options: dict[str, Any]) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         port: int = options["port"]
         if options["lan"]:
