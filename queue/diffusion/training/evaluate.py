@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from . import glyphs as glyph_source
 from .compose import Composer, plan
 from .judge import Judge, Region
-from .sample import draw
+from .sample import draw, load
 from .scenes import Scene, ScenePlanner, visibility
-from .shapes import load_parts
 from .train_vae import psnr
 
 Draw = Callable[[list[Scene]], torch.Tensor]
@@ -94,15 +92,10 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     glyphs, atlas = glyph_source.known(given.glyphs)
     visible = visibility(atlas)
     composer, judge = Composer(atlas, device), Judge(atlas, device)
-    parts = tuple(part.to(device).eval() for part in load_parts(given.model))
-    encoder, transformer, vae = parts
-    tokenizer = Tokenizer.from_file(str(given.model / "tokenizer" / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    scheduler = json.loads((given.model / "scheduler" / "scheduler_config.json").read_text())
-    shift = given.shift or scheduler["shift"]
-    about = json.loads((given.model / "p2pweb.json").read_text(encoding="utf-8"))
-    guidance = given.guidance or about["default_guidance"]
+    loaded = load(given.model, device)
+    vae = loaded.parts[2]
+    shift = given.shift or loaded.shift
+    guidance = given.guidance or loaded.folder.default_guidance
 
     def truth(scenes: list[Scene]) -> torch.Tensor:
         parts = [scenes[start : start + 50] for start in range(0, len(scenes), 50)]
@@ -110,8 +103,8 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
     def model(scenes: list[Scene]) -> torch.Tensor:
         return draw(
-            (encoder, transformer, vae),
-            tokenizer,
+            loaded.parts,
+            loaded.tokenizer,
             [scene.caption for scene in scenes],
             side=given.side,
             steps=given.steps,

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, PRXTransformer2DModel
 from tokenizers import Tokenizer
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
-from diffusion.schedule import ScheduleConfig
+from diffusion.model_folder import ModelFolder, read_model_folder
+from diffusion.schedule import ScheduleConfig, read_schedule_config
 
 from .feed import tokenise
+from .shapes import load_parts
 from .train_transformer import encode_text, text_mask
+
+Drawing: TypeAlias = tuple[T5GemmaEncoder, PRXTransformer2DModel, AutoencoderKL]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model folder, ready to draw with; its own defaults are in `folder` and `shift`."""
+
+    folder: ModelFolder
+    parts: Drawing
+    tokenizer: Tokenizer
+    shift: float
+
+
+def load(path: Path, device: str) -> Loaded:
+    """Read a model folder onto a device, in f32."""
+    encoder, transformer, vae = load_parts(path)
+    for part in (encoder, transformer, vae):
+        part.to(device).eval()
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    shift = read_schedule_config(path).shift
+    return Loaded(read_model_folder(path), (encoder, transformer, vae), tokenizer, shift)
 
 
 @torch.no_grad()
 def draw(
-    parts: tuple[T5GemmaEncoder, PRXTransformer2DModel, AutoencoderKL],
+    parts: Drawing,
     tokenizer: Tokenizer,
     captions: list[str],
     *,

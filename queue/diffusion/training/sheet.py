@@ -7,18 +7,15 @@ first that come: nothing is picked out.
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from tokenizers import Tokenizer
 
 from . import glyphs as glyph_source
-from .sample import draw
+from .sample import draw, load
 from .scenes import ScenePlanner, visibility
-from .shapes import load_parts
 
 COLUMNS = 4
 CELL = 256
@@ -52,24 +49,19 @@ def main() -> None:
     parser.add_argument("--side", type=int, help="instead of the folder's own")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    about = json.loads((given.model / "p2pweb.json").read_text(encoding="utf-8"))
-    scheduler = json.loads((given.model / "scheduler" / "scheduler_config.json").read_text())
     glyphs, atlas = glyph_source.known(given.glyphs)
     planner = ScenePlanner(glyphs, visibility(atlas), given.seed)
-    captions = about["examples"] + [planner.any_scene().caption for _ in range(given.random)]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder, transformer, vae = (part.to(device).eval() for part in load_parts(given.model))
-    tokenizer = Tokenizer.from_file(str(given.model / "tokenizer" / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    loaded = load(given.model, "cuda" if torch.cuda.is_available() else "cpu")
+    folder = loaded.folder
+    captions = [*folder.examples, *(planner.any_scene().caption for _ in range(given.random))]
     pixels = draw(
-        (encoder, transformer, vae),
-        tokenizer,
+        loaded.parts,
+        loaded.tokenizer,
         captions,
-        side=given.side or about["default_width"],
-        steps=about["default_steps"],
-        guidance=about["default_guidance"],
-        shift=scheduler["shift"],
+        side=given.side or folder.default_width,
+        steps=folder.default_steps,
+        guidance=folder.default_guidance,
+        shift=loaded.shift,
         seed=given.seed,
     )
     shades = ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
