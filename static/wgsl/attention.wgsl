@@ -6,6 +6,7 @@
 //   SCALE, SOFT_CAP (0: none, else scores become cap * tanh(score / cap)), TEXT.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     length: u32,    // queries, and keys of their own
     text: u32,      // rows of the text's keys in each batch entry
     heads: u32,
@@ -124,9 +125,10 @@ fn attend(
 
 @compute @workgroup_size(THREADS)
 fn main(
-    @builtin(workgroup_id) group: vec3u,
+    @builtin(workgroup_id) id: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    let group = id + sizes.first;
     let batch = group.z;
     let head = group.y;
     let kv_head = head / (sizes.heads / sizes.kv_heads);

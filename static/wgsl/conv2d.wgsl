@@ -6,10 +6,12 @@
 //   UPSAMPLE  1, or 2: the picture is first doubled by repeating each pixel
 //   NORM      the input first becomes x * norm[0, channel] + norm[1, channel] (see group_norm_*.wgsl)
 //   SILU      and then x * sigmoid(x)
+//   BIAS      add bias[channel]
 //   ADD       add to the output
 // channels_in and channels_out are multiples of 4.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,     // of the input
     columns: u32,
     channels_in: u32,
@@ -17,11 +19,11 @@ struct Sizes {
 }
 
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;         // [rows, columns, channels_in]
+// binding 1: picture [rows, columns, channels_in]
 // binding 2: weight [channels_out, KERNEL, KERNEL, channels_in]
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;          // [channels_out]
-@group(0) @binding(4) var<storage, read> norm: array<vec4f>;          // [2, channels_in]
-@group(0) @binding(5) var<storage, read_write> output: array<vec4f>;  // [pixels, channels_out]
+@group(0) @binding(3) var<storage, read> bias: array<vec4f>;  // [channels_out]
+@group(0) @binding(4) var<storage, read> norm: array<vec4f>;  // [2, channels_in]
+// binding 5: output [pixels, channels_out]
 
 fn left4(pixel: u32, k: u32) -> vec4f {
     let columns = sizes.columns * UPSAMPLE;
@@ -39,7 +41,7 @@ fn left4(pixel: u32, k: u32) -> vec4f {
     }
     let source = (row / UPSAMPLE) * sizes.columns + column / UPSAMPLE;
     let channels4 = sizes.channels_in / 4;
-    var value = input[source * channels4 + channel4];
+    var value = picture4(source * channels4 + channel4);
     if (NORM) {
         value = value * norm[channel4] + norm[channels4 + channel4];
     }
@@ -49,12 +51,19 @@ fn left4(pixel: u32, k: u32) -> vec4f {
     return value;
 }
 
+fn weight_rows() -> u32 {
+    return sizes.channels_out;
+}
+
+fn weight_columns() -> u32 {
+    return KERNEL * KERNEL * sizes.channels_in;
+}
+
 fn right4(channel: u32, k: u32) -> vec4f {
-    let inner = KERNEL * KERNEL * sizes.channels_in;
-    if (channel >= sizes.channels_out || k >= inner) {
+    if (channel >= sizes.channels_out || k >= weight_columns()) {
         return vec4f();
     }
-    return weight4((channel * inner + k) / 4);
+    return weight4(channel, k);
 }
 
 fn store4(pixel: u32, channel4: u32, product: vec4f) {
@@ -62,12 +71,15 @@ fn store4(pixel: u32, channel4: u32, product: vec4f) {
     if (channel4 >= channels4) {
         return;
     }
-    let value = product + bias[channel4];
-    if (ADD) {
-        output[pixel * channels4 + channel4] += value;
-    } else {
-        output[pixel * channels4 + channel4] = value;
+    let place = pixel * channels4 + channel4;
+    var value = product;
+    if (BIAS) {
+        value += bias[channel4];
     }
+    if (ADD) {
+        value += output4(place);
+    }
+    write_output4(place, value);
 }
 
 fn store_row(pixel: u32, channel4: u32, a: vec4f, b: vec4f) {
@@ -79,27 +91,11 @@ fn store_row(pixel: u32, channel4: u32, a: vec4f, b: vec4f) {
 
 @compute @workgroup_size(THREADS)
 fn main(
-    @builtin(workgroup_id) group: vec3u,
+    @builtin(workgroup_id) id: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    let group = id + sizes.first;
     // Pixels may be many: they spread over x and z
     let first_row = (group.z * GRID_WIDTH + group.x) * TILE_M;
-    let first_column = group.y * TILE_N;
-    var tile: Tile;
-    for (var k = 0u; k < KERNEL * KERNEL * sizes.channels_in; k += TILE_K) {
-        fill_tile(first_row, first_column, k, thread);
-        workgroupBarrier();
-        multiply_tile(&tile, thread);
-        workgroupBarrier();
-    }
-    let row = first_row + (thread / THREADS_N) * 8;
-    let channel4 = first_column / 4 + (thread % THREADS_N) * 2;
-    store_row(row, channel4, tile.a0, tile.b0);
-    store_row(row + 1, channel4, tile.a1, tile.b1);
-    store_row(row + 2, channel4, tile.a2, tile.b2);
-    store_row(row + 3, channel4, tile.a3, tile.b3);
-    store_row(row + 4, channel4, tile.a4, tile.b4);
-    store_row(row + 5, channel4, tile.a5, tile.b5);
-    store_row(row + 6, channel4, tile.a6, tile.b6);
-    store_row(row + 7, channel4, tile.a7, tile.b7);
+    compute_tile(first_row, group.y * TILE_N, KERNEL * KERNEL * sizes.channels_in, thread);
 }

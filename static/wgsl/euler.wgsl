@@ -2,6 +2,7 @@
 // of the prompt, along the guided one. Constants: THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     count: u32,  // numbers in the latent
     batch: u32,  // velocities: 1 or 2
 }

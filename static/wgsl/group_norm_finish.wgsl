@@ -3,6 +3,7 @@
 // One workgroup a group. Constants: THREADS, EPS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     pixels: u32,
     channels: u32,
     chunk: u32,
@@ -21,9 +22,10 @@ fn pixels_of(chunk: u32) -> f32 {
 
 @compute @workgroup_size(THREADS)
 fn main(
-    @builtin(workgroup_id) group: vec3u,
+    @builtin(workgroup_id) id: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    let group = id + sizes.first;
     let width = sizes.channels / sizes.groups;
     let first = group.x * width;
     let chunks = (sizes.pixels + sizes.chunk - 1) / sizes.chunk;

@@ -3,20 +3,22 @@
 // a large mean costs no digits. Constants: THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     pixels: u32,
     channels: u32,  // a multiple of 4
     chunk: u32,     // pixels
 }
 
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;          // [pixels, channels]
+// binding 1: picture [pixels, channels]
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4f>;  // [chunks, 2, channels]
 
 @compute @workgroup_size(THREADS)
 fn main(
-    @builtin(workgroup_id) group: vec3u,
+    @builtin(workgroup_id) id: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    let group = id + sizes.first;
     let channels4 = sizes.channels / 4;
     let channel4 = group.y * THREADS + thread;
     let first = group.x * sizes.chunk;
@@ -24,11 +26,11 @@ fn main(
         return;
     }
     let last = min(first + sizes.chunk, sizes.pixels);
-    let base = input[first * channels4 + channel4];
+    let base = picture4(first * channels4 + channel4);
     var total = vec4f();
     var squares = vec4f();
     for (var pixel = first; pixel < last; pixel++) {
-        let off = input[pixel * channels4 + channel4] - base;
+        let off = picture4(pixel * channels4 + channel4) - base;
         total += off;
         squares += off * off;
     }

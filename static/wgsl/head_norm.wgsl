@@ -2,6 +2,7 @@
 // Constants: HEAD_DIM (a multiple of 4), EPS, THREADS (64).
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,
     heads: u32,      // to be normalised
     row_heads: u32,  // in a row

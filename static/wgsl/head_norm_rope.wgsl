@@ -3,6 +3,7 @@
 // In place. Constants: HEAD_DIM, AXIS (multiples of 4), EPS, THREADS (64).
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,     // of all images of the batch
     heads: u32,
     length: u32,   // tokens of an image

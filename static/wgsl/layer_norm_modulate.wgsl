@@ -2,6 +2,7 @@
 // One workgroup a row. Constants: THREADS, EPS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,
     width: u32,         // a multiple of 4
     table_stride: u32,  // of the modulation table, numbers a step

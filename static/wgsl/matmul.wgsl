@@ -9,6 +9,7 @@
 // columns and inner are multiples of 4 (with PAIRED columns of 8).
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,
     columns: u32,
     inner: u32,
@@ -31,11 +32,19 @@ fn left4(row: u32, k: u32) -> vec4f {
     return input[(row * sizes.inner + k) / 4];
 }
 
+fn weight_rows() -> u32 {
+    return sizes.columns;
+}
+
+fn weight_columns() -> u32 {
+    return sizes.inner;
+}
+
 fn right4(column: u32, k: u32) -> vec4f {
     if (column >= sizes.columns || k >= sizes.inner) {
         return vec4f();
     }
-    return weight4((column * sizes.inner + k) / 4);
+    return weight4(column, k);
 }
 
 fn after_product(product: vec4f, column4: u32) -> vec4f {
@@ -83,26 +92,9 @@ fn store_row(row: u32, column4: u32, a: vec4f, b: vec4f) {
 
 @compute @workgroup_size(THREADS)
 fn main(
-    @builtin(workgroup_id) group: vec3u,
+    @builtin(workgroup_id) id: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let first_row = group.y * TILE_M;
-    let first_column = group.x * TILE_N;
-    var tile: Tile;
-    for (var k = 0u; k < sizes.inner; k += TILE_K) {
-        fill_tile(first_row, first_column, k, thread);
-        workgroupBarrier();
-        multiply_tile(&tile, thread);
-        workgroupBarrier();
-    }
-    let row = first_row + (thread / THREADS_N) * 8;
-    let column4 = first_column / 4 + (thread % THREADS_N) * 2;
-    store_row(row, column4, tile.a0, tile.b0);
-    store_row(row + 1, column4, tile.a1, tile.b1);
-    store_row(row + 2, column4, tile.a2, tile.b2);
-    store_row(row + 3, column4, tile.a3, tile.b3);
-    store_row(row + 4, column4, tile.a4, tile.b4);
-    store_row(row + 5, column4, tile.a5, tile.b5);
-    store_row(row + 6, column4, tile.a6, tile.b6);
-    store_row(row + 7, column4, tile.a7, tile.b7);
+    let group = id + sizes.first;
+    compute_tile(group.y * TILE_M, group.x * TILE_N, sizes.inner, thread);
 }

@@ -2,6 +2,7 @@
 // (channel, row, column). Constants: PATCH, THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     channels: u32,
     rows: u32,
     columns: u32,

@@ -2,6 +2,7 @@
 // Constants: THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     pixels: u32,
 }
 

@@ -3,6 +3,7 @@
 // Constants: HEAD_DIM (a multiple of 8), THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     rows: u32,
     heads: u32,      // to be rotated
     row_heads: u32,  // in a row

@@ -2,6 +2,7 @@
 // Constants: PATCH, THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     channels: u32,
     rows: u32,
     columns: u32,

@@ -2,6 +2,7 @@
 // Constants: SCALING, SHIFT, THREADS.
 
 struct Sizes {
+    first: vec3u,  // workgroup: a long dispatch is run in parts
     channels: u32,
     pixels: u32,
 }

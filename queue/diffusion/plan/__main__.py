@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from diffusion.model_folder import read_model_folder
+from diffusion.packaging.manifest import dtypes_of
 from diffusion.plan.compiler import compile_folder
 from diffusion.plan.schema import Plan, write_plan
 from diffusion.plan.sizes import memory, symbol_values
@@ -19,7 +20,7 @@ _COLUMNS = "{:<12}{:>11}{:>13}{:>12}{:>12}{:>14}\n"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion.plan", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--dtype", choices=("f32", "f16"), default="f16")
+    parser.add_argument("--dtype", type=variant, default="f16", help="such as int4-f16-f16")
     parser.add_argument("--side", type=int, nargs="*", help="of a square picture, in pixels")
     parser.add_argument("--tokens", type=int, default=256, help="of each text, padded or not")
     parser.add_argument("--steps", type=int, default=28)
@@ -45,6 +46,12 @@ def table(plan: Plan, sizes: dict[str, int]) -> str:
         count = sum(len(segment.dispatches) for segment in stage.segments)
         sizes_mb = (needed.weights, needed.pool, needed.shared, needed.binding)
         text += _COLUMNS.format(name, count, *(f"{size / 1e6:.2f}" for size in sizes_mb))
+    return text
+
+
+def variant(text: str) -> str:
+    """The text, if packages may be called so. Raises ValueError."""
+    dtypes_of(text)
     return text
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion.packaging.storage import DType, stored_as
 from diffusion.plan.expressions import evaluate
 from diffusion.plan.memory import assign, lifetimes
 from diffusion.plan.schema import (
@@ -40,7 +41,8 @@ class Recipe:
 
     sources: joined along their first axis; interleave: by turns, so many rows of each at a time.
     rows: zero rows are added up to this number. taps_last: a convolution's [out, in, y, x] becomes
-    [out, y, x, in].
+    [out, y, x, in]. depthwise: a depthwise one's [channels, 1, y, x] becomes the vector of
+    [y, x, channels].
     """
 
     component: str = ""
@@ -48,24 +50,29 @@ class Recipe:
     interleave: int = 0
     rows: int = 0
     taps_last: bool = False
+    depthwise: bool = False
     computed: NDArray[np.float32] | None = None
 
 
 @dataclass
 class PlanBuilder:
-    """symbols: of the plan; matrix_type: how weights that only matrix products read are stored."""
+    """symbols: of the plan; matrix_type: how matrices are stored that are declared from now on."""
 
     symbols: Mapping[str, Symbol]
-    matrix_type: Type
+    matrix_type: DType
     weights: dict[str, Weight] = field(default_factory=dict)
     recipes: dict[str, Recipe] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
 
     def weight(self, name: str, shape: tuple[int, ...], recipe: Recipe, use: Use = "device") -> str:
-        """Declare a weight and return its name: a vector, f32, or a matrix of any axes."""
+        """Declare a weight, component.name, and return its name.
+
+        A vector is f32, a matrix of any axes of the type that a package gives it too.
+        """
         if name in self.weights:
             raise ValueError(f"{name} is declared twice")
-        self.weights[name] = Weight(shape, "f32" if len(shape) == 1 else self.matrix_type, use)
+        stored = stored_as(name.partition(".")[2], shape, self.matrix_type)
+        self.weights[name] = Weight(shape, stored, use)
         self.recipes[name] = recipe
         return name
 

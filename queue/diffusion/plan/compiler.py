@@ -2,20 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion.model_folder import ModelFolder, ModelFolderError, read_json
-from diffusion.packaging.source import COMPONENTS, folder_weights
-from diffusion.plan import decoder, text_encoder, transformer
+from diffusion.model_folder import (
+    ModelFolder,
+    ModelFolderError,
+    read_json,
+    read_vae_config,
+)
+from diffusion.packaging.manifest import dtypes_of
+from diffusion.packaging.source import COMPONENTS, Component, folder_weights
+from diffusion.packaging.storage import decode, store
+from diffusion.plan import dcae, decoder, text_encoder, transformer
 from diffusion.plan.builder import PlanBuilder
 from diffusion.plan.schema import Plan, Symbol
-from diffusion.plan.weights import NUMPY_TYPES, FolderTensors, PlanWeight, values_of
+from diffusion.plan.weights import NUMPY_TYPES, FolderTensors, PlanWeight, stored_bytes
 
-MatrixType = Literal["f32", "f16"]
-
+_Decoder = type[decoder.DecoderCompiler] | type[dcae.DeepCompressionCompiler]
+_DECODERS: Final[Mapping[str, _Decoder]] = {
+    "AutoencoderKL": decoder.DecoderCompiler,
+    "AutoencoderDC": dcae.DeepCompressionCompiler,
+}
 _MAX_STEPS: Final = 100
 _MAX_TOKENS: Final = 4096
 _MAX_SIDE: Final = 2048  # pixels
@@ -28,26 +38,28 @@ class Compiled:
     plan: Plan
     weights: Mapping[str, PlanWeight]
 
-    def read_weight(self, name: str) -> NDArray[Any]:
-        """The values of one weight, of the plan's shape and type, read now.
+    def read_weight(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of one weight, as a package stores them and a device binds them, read now.
 
         Raises ModelFolderError where the folder's tensors are not what the plan needs.
         """
-        return values_of(self.weights[name])
+        return stored_bytes(self.weights[name])
 
     def read_rows(self, name: str, numbers: Sequence[int]) -> NDArray[Any]:
-        """Some rows of a weight that the host keeps, of the plan's type. Raises as read_weight."""
+        """Some rows of a weight that the host keeps, of its `row_type`. Raises as read_weight."""
         weight = self.weights[name]
         rows = [weight.rows(number, number + 1) for number in numbers]
         joined = np.concatenate([np.empty((0, *weight.shape[1:]), np.float32), *rows])
-        return joined.astype(NUMPY_TYPES[weight.weight.type])
+        dtype = weight.weight.type
+        kept = decode(store(joined, dtype), dtype, joined.shape)
+        return kept.astype(NUMPY_TYPES[weight.weight.row_type])
 
 
-def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:
-    """Compile all of a PRX folder; matrix_type: how its matrices are stored.
+def compile_folder(folder: ModelFolder, variant: str) -> Compiled:
+    """Compile all of a PRX folder; variant: how weights are stored, such as `int4-f16-f16`.
 
     Reads configurations and the heads of weight files. Raises ModelFolderError for parts that have
-    no compiler.
+    no compiler, ManifestError for an unknown variant.
     """
     tokenizer = read_json(folder.path / "tokenizer" / "tokenizer_config.json")
     tokens = int(tokenizer.get("model_max_length", _MAX_TOKENS + 1))
@@ -64,19 +76,22 @@ def compile_folder(folder: ModelFolder, matrix_type: MatrixType) -> Compiled:
         "W": side,
         "L": Symbol(value=f"(H // {cell}) * (W // {cell})"),
     }
-    builder = PlanBuilder(symbols, matrix_type)
+    vae = read_vae_config(folder.path)["_class_name"]
+    dtypes = dtypes_of(variant)
+    builder = PlanBuilder(symbols, "f32")
     stored = folder_weights(folder.path)
     parts: dict[str, FolderTensors] = {
         component: FolderTensors(component, stored) for component in COMPONENTS
     }
-    host = {
-        name: compiler(folder.path, parts[name], builder).compile()
-        for name, compiler in (
-            (text_encoder.COMPONENT, text_encoder.TextEncoderCompiler),
-            (transformer.COMPONENT, transformer.TransformerCompiler),
-            (decoder.COMPONENT, decoder.DecoderCompiler),
-        )
-    }
+    host: dict[str, Any] = {}
+    component: Component
+    for component, compiler in (
+        (text_encoder.COMPONENT, text_encoder.TextEncoderCompiler),
+        (transformer.COMPONENT, transformer.TransformerCompiler),
+        (decoder.COMPONENT, _DECODERS[vae]),
+    ):
+        builder.matrix_type = dtypes[component]
+        host[component] = compiler(folder.path, parts[component], builder).compile()
     plan = builder.finish(host)
     weights = {}
     for name, recipe in builder.recipes.items():

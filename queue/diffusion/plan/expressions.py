@@ -18,7 +18,7 @@ from typing import Final
 MAX_LENGTH: Final = 200
 MAX_DEPTH: Final = 16
 MAX_VALUE: Final = 2**48
-_TOKEN: Final = re.compile(r"\s*([0-9]{1,15}|[A-Za-z][A-Za-z0-9_]{0,39}|//|[-+*%(),])")
+_TOKEN: Final = re.compile(r" *([0-9]{1,15}|[A-Za-z][A-Za-z0-9_]{0,39}|//|[-+*%(),])")
 
 Names = Mapping[str, int]
 Expression = Callable[[Names], int]
@@ -56,7 +56,7 @@ class _Parser:
 
     def whole(self) -> Expression:
         value = self.sum()
-        if self.text[self.place :].strip():
+        if self.text[self.place :].strip(" "):
             raise self.error()
         return value
 

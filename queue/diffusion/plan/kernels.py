@@ -4,38 +4,19 @@ Sizes are numbers or expressions. Bindings, sizes and constants are those that t
 shader's file lists; `twins` has the same operations in numpy.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from diffusion.plan.builder import StageBuilder
-from diffusion.plan.schema import Access, Constant, Size
+from diffusion.plan.calls import GRID_WIDTH, ITEM_THREADS, optional, spread, weight_imports
+from diffusion.plan.schema import Size
+from diffusion.plan.tiles import TILE, Tile, attention_tile
 
-# 8 x 8 outputs an invocation. In f32 a tile of both sides fills WebGPU's 16 KiB exactly.
-TILE: Final[Mapping[str, Constant]] = {"TILE_M": 128, "TILE_N": 128, "TILE_K": 16}
-SMALL_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 64, "TILE_N": 64, "TILE_K": 16}
-# For convolutions of many pixels to few channels
-_SLIM_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 128, "TILE_N": 32, "TILE_K": 16}
-_THIN_TILE: Final[Mapping[str, Constant]] = {"TILE_M": 256, "TILE_N": 8, "TILE_K": 8}
-
-_GRID_WIDTH: Final = 65535  # as in shared/grid.wgsl
 _ROW_THREADS: Final = 128
-_ITEM_THREADS: Final = 256
+_FEWEST_THREADS: Final = 32
 _HEAD_THREADS: Final = 64
 _HEADS_A_GROUP: Final = 4
 _NORM_THREADS: Final = 32
-_WIDEST_PART: Final = 64  # features of a head that one invocation of attention holds
-
-Bound = tuple[str, Access]
-
-
-def picture_tile(channels: int) -> Mapping[str, Constant]:
-    """The tile for rows as many as pixels, and so many channels: little of it is left empty."""
-    if channels > 64:
-        return TILE
-    if channels > 32:
-        return SMALL_TILE
-    return _SLIM_TILE if channels > 8 else _THIN_TILE
 
 
 @dataclass(frozen=True)
@@ -61,12 +42,12 @@ def matmul(
     paired: bool = False,
     gate: Gate | None = None,
     add: bool = False,
-    tile: Mapping[str, Constant] = TILE,
+    tile: Tile = TILE,
 ) -> None:
     """output [rows, columns] = left [rows, inner] x weight [columns, inner]^T; see matmul.wgsl."""
     stage.dispatch(
         "matmul",
-        imports=(_weight_import(stage, weight), "activation", "tile"),
+        imports=(*weight_imports(stage, weight), "activation", "tile", "product"),
         constants={
             **tile,
             "BIAS": bias is not None,
@@ -85,9 +66,9 @@ def matmul(
         bindings=(
             (left, "read"),
             (weight, "read"),
-            _optional(bias),
-            _optional(gate.table if gate else None),
-            _optional("step" if gate else None),
+            optional(bias),
+            optional(gate.table if gate else None),
+            optional("step" if gate else None),
             (output, "write"),
         ),
         workgroups=("ceildiv(columns, TILE_N)", "ceildiv(rows, TILE_M)", 1),
@@ -98,7 +79,7 @@ def conv2d(
     stage: StageBuilder,
     picture: str,
     weight: str,
-    bias: str,
+    bias: str | None,
     output: str,
     *,
     rows: Size,
@@ -110,19 +91,31 @@ def conv2d(
     norm: str | None = None,
     silu: bool = False,
     add: bool = False,
-    tile: Mapping[str, Constant] = TILE,
+    tile: Tile = TILE,
 ) -> None:
-    """output [pixels, channels_out] from picture [rows, columns, channels_in]; see conv2d.wgsl."""
+    """output [pixels, channels_out] from picture [rows, columns, channels_in]; see conv2d.wgsl.
+
+    Both are stored as their tensors say, f32 or f16.
+    """
     groups = "ceildiv(rows * columns * UPSAMPLE * UPSAMPLE, TILE_M)"
     stage.dispatch(
         "conv2d",
-        imports=(_weight_import(stage, weight), "grid", "activation", "tile"),
+        imports=(
+            f"picture_in_{stage.tensors[picture].type}",
+            f"picture_out_{stage.tensors[output].type}",
+            *weight_imports(stage, weight),
+            "grid",
+            "activation",
+            "tile",
+            "product",
+        ),
         constants={
             **tile,
             "KERNEL": kernel,
             "UPSAMPLE": upsample,
             "NORM": norm is not None,
             "SILU": silu,
+            "BIAS": bias is not None,
             "ADD": add,
         },
         sizes={
@@ -134,14 +127,14 @@ def conv2d(
         bindings=(
             (picture, "read"),
             (weight, "read"),
-            (bias, "read"),
-            _optional(norm),
+            optional(bias),
+            optional(norm),
             (output, "write"),
         ),
         workgroups=(
-            f"min({groups}, {_GRID_WIDTH})",
+            f"min({groups}, {GRID_WIDTH})",
             "ceildiv(channels_out, TILE_N)",
-            f"ceildiv({groups}, {_GRID_WIDTH})",
+            f"ceildiv({groups}, {GRID_WIDTH})",
         ),
     )
 
@@ -160,34 +153,37 @@ def attention(
     soft_cap: float = 0.0,
     text_kv: str | None = None,
     text: Size = 0,
+    tile: Tile | None = None,
 ) -> None:
-    """Attention of heads of any width; with `text_kv` over a text first; see attention.wgsl."""
-    split = 1
-    while head_dim // split > _WIDEST_PART and head_dim % (8 * split) == 0:
-        split *= 2
-    threads = 64 if split == 1 else 32 * split
-    keys = 4
-    while keys < 32 and 2 * keys * head_dim * 4 <= 8192:
-        keys *= 2
+    """Attention of heads of any width; with `text_kv` over a text first; see attention.wgsl.
+
+    tile: another one than `attention_tile` gives.
+    """
+    shader, usual = attention_tile(head_dim, text=text_kv is not None)
+    tile = tile or usual
+    tiled = "TILE_M" in tile
     stage.dispatch(
-        "attention",
+        shader,
+        imports=("tile",) if tiled else (),
         constants={
             "HEAD_DIM": head_dim,
-            "SPLIT": split,
-            "KEYS": keys,
-            "THREADS": threads,
             "SCALE": scale,
             "SOFT_CAP": soft_cap,
             "TEXT": text_kv is not None,
+            **tile,
         },
         sizes={"length": length, "text": text, "heads": heads, "kv_heads": kv_heads},
         bindings=(
             (qkv, "read"),
-            _optional(text_kv),
-            _optional("text_lengths" if text_kv else None),
+            optional(text_kv),
+            optional("text_lengths" if text_kv else None),
             (output, "write"),
         ),
-        workgroups=("ceildiv(length * SPLIT, THREADS)", "heads", batch),
+        workgroups=(
+            "ceildiv(length, TILE_M)" if tiled else "ceildiv(length * SPLIT, THREADS)",
+            "heads",
+            batch,
+        ),
     )
 
 
@@ -217,7 +213,7 @@ def layer_norm_modulate(
             "scale_offset": scale,
         },
         bindings=((rows_in, "read"), (table, "read"), ("step", "read"), (output, "write")),
-        workgroups=_spread("rows"),
+        workgroups=spread("rows"),
     )
 
 
@@ -231,15 +227,27 @@ def rms_norm(
     width: int,
     eps: float,
     plus: float,
+    bias: str | None = None,
+    relu: bool = False,
     add: bool = False,
 ) -> None:
+    threads = _ROW_THREADS
+    while threads > _FEWEST_THREADS and 2 * threads >= width:
+        threads //= 2  # a pixel's row is short
     stage.dispatch(
         "rms_norm",
         imports=("grid", "reduce"),
-        constants={"THREADS": _ROW_THREADS, "EPS": eps, "PLUS": plus, "ADD": add},
+        constants={
+            "THREADS": threads,
+            "EPS": eps,
+            "PLUS": plus,
+            "BIAS": bias is not None,
+            "RELU": relu,
+            "ADD": add,
+        },
         sizes={"rows": rows, "width": width},
-        bindings=((rows_in, "read"), (gain, "read"), (output, "write")),
-        workgroups=_spread("rows"),
+        bindings=((rows_in, "read"), (gain, "read"), optional(bias), (output, "write")),
+        workgroups=spread("rows"),
     )
 
 
@@ -260,7 +268,7 @@ def head_norm(
         constants={"THREADS": _HEAD_THREADS, "HEAD_DIM": head_dim, "EPS": eps},
         sizes={"rows": rows, "heads": heads, "row_heads": row_heads},
         bindings=((values, "write"), (gain, "read")),
-        workgroups=_spread(f"ceildiv(rows * heads, {_HEADS_A_GROUP})"),
+        workgroups=spread(f"ceildiv(rows * heads, {_HEADS_A_GROUP})"),
     )
 
 
@@ -285,7 +293,7 @@ def head_norm_rope(
         constants={"THREADS": _HEAD_THREADS, "HEAD_DIM": head_dim, "AXIS": axis, "EPS": eps},
         sizes={"rows": rows, "heads": heads, "length": length, "columns": columns},
         bindings=((qkv, "write"), (gain, "read"), (row_turns, "read"), (column_turns, "read")),
-        workgroups=_spread(f"ceildiv(rows * 2 * heads, {_HEADS_A_GROUP})"),
+        workgroups=spread(f"ceildiv(rows * 2 * heads, {_HEADS_A_GROUP})"),
     )
 
 
@@ -302,10 +310,10 @@ def rope_half(
     stage.dispatch(
         "rope_half",
         imports=("grid",),
-        constants={"THREADS": _ITEM_THREADS, "HEAD_DIM": head_dim},
+        constants={"THREADS": ITEM_THREADS, "HEAD_DIM": head_dim},
         sizes={"rows": rows, "heads": heads, "row_heads": row_heads},
         bindings=((values, "write"), (turns, "read")),
-        workgroups=_spread("ceildiv(rows * heads * (HEAD_DIM // 8), THREADS)"),
+        workgroups=spread("ceildiv(rows * heads * (HEAD_DIM // 8), THREADS)"),
     )
 
 
@@ -314,10 +322,10 @@ def embed(stage: StageBuilder, rows_in: str, output: str, *, count4: Size, scale
     stage.dispatch(
         "embed",
         imports=("grid", f"weight_{stage.tensors[rows_in].type}"),
-        constants={"THREADS": _ITEM_THREADS, "SCALE": scale},
+        constants={"THREADS": ITEM_THREADS, "SCALE": scale},
         sizes={"count4": count4},
         bindings=((output, "write"), (rows_in, "read")),
-        workgroups=_spread("ceildiv(count4, THREADS)"),
+        workgroups=spread("ceildiv(count4, THREADS)"),
     )
 
 
@@ -354,7 +362,7 @@ def euler(stage: StageBuilder, *, count: Size, batch: Size) -> None:
     stage.dispatch(
         "euler",
         imports=("grid",),
-        constants={"THREADS": _ITEM_THREADS},
+        constants={"THREADS": ITEM_THREADS},
         sizes={"count": count, "batch": batch},
         bindings=(
             ("latent", "write"),
@@ -363,7 +371,7 @@ def euler(stage: StageBuilder, *, count: Size, batch: Size) -> None:
             ("guidance", "read"),
             ("step", "read"),
         ),
-        workgroups=_spread("ceildiv(count, THREADS)"),
+        workgroups=spread("ceildiv(count, THREADS)"),
     )
 
 
@@ -380,10 +388,10 @@ def unscale(
     stage.dispatch(
         "unscale",
         imports=("grid",),
-        constants={"THREADS": _ITEM_THREADS, "SCALING": scaling, "SHIFT": shift},
+        constants={"THREADS": ITEM_THREADS, "SCALING": scaling, "SHIFT": shift},
         sizes={"channels": channels, "pixels": pixels},
         bindings=((latent, "read"), (output, "write")),
-        workgroups=_spread("ceildiv(channels * pixels, THREADS)"),
+        workgroups=spread("ceildiv(channels * pixels, THREADS)"),
     )
 
 
@@ -405,6 +413,7 @@ def group_norm(
     norm = stage.tensor("norm", (2, channels))
     stage.dispatch(
         "group_norm_partial",
+        imports=(f"picture_in_{stage.tensors[picture].type}",),
         constants={"THREADS": _NORM_THREADS},
         sizes={"pixels": pixels, "channels": channels, "chunk": chunk},
         bindings=((picture, "read"), (partial, "write")),
@@ -425,10 +434,10 @@ def rgba(stage: StageBuilder, rgb: str, output: str, *, pixels: Size) -> None:
     stage.dispatch(
         "rgba",
         imports=("grid",),
-        constants={"THREADS": _ITEM_THREADS},
+        constants={"THREADS": ITEM_THREADS},
         sizes={"pixels": pixels},
         bindings=((rgb, "read"), (output, "write")),
-        workgroups=_spread("ceildiv(pixels, THREADS)"),
+        workgroups=spread("ceildiv(pixels, THREADS)"),
     )
 
 
@@ -446,20 +455,8 @@ def _between_grids(
     stage.dispatch(
         shader,
         imports=("grid",),
-        constants={"THREADS": _ITEM_THREADS, "PATCH": patch},
+        constants={"THREADS": ITEM_THREADS, "PATCH": patch},
         sizes={"channels": channels, "rows": rows, "columns": columns, "batch": batch},
         bindings=((source, "read"), (output, "write")),
-        workgroups=_spread("ceildiv(batch * channels * rows * columns, THREADS)"),
+        workgroups=spread("ceildiv(batch * channels * rows * columns, THREADS)"),
     )
-
-
-def _weight_import(stage: StageBuilder, weight: str) -> str:
-    return f"weight_{stage.plan.weights[weight].type}"
-
-
-def _optional(name: str | None) -> Bound | None:
-    return None if name is None else (name, "read")
-
-
-def _spread(count: str) -> tuple[Size, Size, Size]:
-    return (f"min({count}, {_GRID_WIDTH})", f"ceildiv({count}, {_GRID_WIDTH})", 1)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
+from diffusion.packaging.storage import DTYPES, DType, layout_of
 from diffusion.plan.expressions import ExpressionError, PlanError, parse
 
 FORMAT: Final = "p2pweb-plan"
@@ -54,12 +55,18 @@ class Weight:
     """A tensor that comes with the model. use "rows": the host picks rows, no device holds it."""
 
     shape: tuple[int, ...]
-    type: Type
+    type: DType
     use: Use = "device"
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * TYPE_BYTES[self.type]
+        """In a package and in a device's buffer, which hold the same bytes: codes and scales."""
+        return layout_of(self.type, self.shape).nbytes
+
+    @property
+    def row_type(self) -> Type:
+        """How the host gives rows of it: as stored, but f32 for codes and scales."""
+        return "f16" if self.type == "f16" else "f32"
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,7 @@ def read_plan(text: str | bytes) -> Plan:
     top = _object(
         document, "the plan", ("format", "version", "host", "symbols", "weights", "stages")
     )
-    if top["format"] != FORMAT or top["version"] != VERSION or top["version"] is True:
+    if top["format"] != FORMAT or top["version"] != VERSION or type(top["version"]) is not int:
         raise PlanError(f"{top['format']!r} version {top['version']!r}, not {FORMAT} {VERSION}")
     plan = Plan(
         symbols=_table(top["symbols"], "symbols", _SYMBOL, 16, _symbol),
@@ -284,9 +291,11 @@ def _weight(value: object, where: str) -> Weight:
     shape = tuple(_whole(axis, where, 2**32) for axis in _list(fields["shape"], where, MAX_AXES))
     weight = Weight(
         shape,
-        _choice(fields["type"], get_args(Type), where),
+        _choice(fields["type"], DTYPES, where),
         _choice(fields["use"], get_args(Use), where),
     )
+    if weight.type in ("int8", "int4") and len(shape) < 2:
+        raise PlanError(f"{where} is no matrix, and {weight.type}")
     if not 0 < weight.bytes <= 2**34:
         raise PlanError(f"{where} has {weight.bytes} bytes")
     return weight

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from diffusion.model_folder import ModelFolderError, read_json
-from diffusion.plan import kernels
+from diffusion.plan import kernels, tiles
 from diffusion.plan.builder import PlanBuilder, Recipe, StageBuilder
 from diffusion.plan.rotations import turns_f32
 from diffusion.plan.weights import FolderTensors
@@ -57,7 +57,7 @@ class TextEncoderCompiler:
             Recipe(computed=turns_f32(self._tokens, self._head_dim, self._theta)),
         )
         stage = plan.stage("encode")
-        stage.tensor("token_rows", ("T", width), "input", plan.matrix_type)
+        stage.tensor("token_rows", ("T", width), "input", plan.weights[embedding].row_type)
         stage.tensor("text_hidden", ("T", width), "state")
         stage.tensor("features", ("T", width), "output")
         stage.segment("begin")
@@ -158,7 +158,7 @@ class TextEncoderCompiler:
             columns=columns,
             inner=inner,
             paired=paired,
-            tile=kernels.SMALL_TILE,
+            tile=tiles.SMALL_TILE,
         )
 
     def _norm(

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffusion.model_folder import ModelFolderError, read_json
-from diffusion.plan import kernels
+from diffusion.plan import kernels, tiles
 from diffusion.plan.builder import PlanBuilder, Recipe, StageBuilder
 from diffusion.plan.rotations import turns
 from diffusion.plan.weights import FolderTensors
@@ -59,7 +59,7 @@ class TransformerCompiler:
         ):
             if value % multiple:
                 raise ModelFolderError(f"transformer: {name} {value}, no multiple of {multiple}")
-        self._tile = kernels.TILE if self._width >= _WIDE else kernels.SMALL_TILE
+        self._tile = tiles.TILE if self._width >= _WIDE else tiles.SMALL_TILE
 
     def compile(self) -> dict[str, Any]:
         """Add the stages; what the host must know of them."""
@@ -92,7 +92,7 @@ class TransformerCompiler:
             columns=self._width,
             inner=self._text_width,
             bias=bias,
-            tile=kernels.SMALL_TILE,
+            tile=tiles.SMALL_TILE,
         )
         for block in range(self._depth):
             stage.segment(f"block.{block}")
@@ -105,7 +105,7 @@ class TransformerCompiler:
                 rows="B * T",
                 columns=2 * self._width,
                 inner=self._width,
-                tile=kernels.SMALL_TILE,
+                tile=tiles.SMALL_TILE,
             )
             kernels.head_norm(
                 stage,
@@ -153,7 +153,7 @@ class TransformerCompiler:
             inner=inner,
             bias=bias,
             silu=True,
-            tile=kernels.SMALL_TILE,
+            tile=tiles.SMALL_TILE,
         )
 
     def _table(self, stage: StageBuilder, name: str, output: str, columns: int) -> None:
@@ -167,7 +167,7 @@ class TransformerCompiler:
             columns=columns,
             inner=self._width,
             bias=bias,
-            tile=kernels.SMALL_TILE,
+            tile=tiles.SMALL_TILE,
         )
 
     def _denoise(self) -> None:

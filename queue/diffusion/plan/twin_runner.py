@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion.packaging.storage import decode
 from diffusion.plan.expressions import Names
 from diffusion.plan.schema import Binding, Dispatch, Plan, Stage
 from diffusion.plan.sizes import (
@@ -22,7 +23,7 @@ from diffusion.plan.twins import TWINS
 from diffusion.plan.weights import NUMPY_TYPES
 
 Array = NDArray[Any]
-ReadWeight = Callable[[str], Array]
+ReadWeight = Callable[[str], NDArray[np.uint8]]  # as a package stores it
 
 _POISON: Final = {np.dtype("f4"): np.nan, np.dtype("f2"): np.nan, np.dtype("u4"): 0xFFFFFFFF}
 
@@ -75,7 +76,9 @@ class TwinRun:
             return np.zeros(4, np.float32)
         if binding.tensor in stage.tensors:
             return self._tensor(stage, binding.tensor)
-        return self._read_weight(binding.tensor).reshape(-1)
+        weight = self._plan.weights[binding.tensor]
+        stored = self._read_weight(binding.tensor)
+        return decode(stored.data, weight.type, weight.shape).reshape(-1)
 
     def _tensor(self, stage: Stage, name: str) -> Array:
         tensor = stage.tensors[name]

@@ -19,6 +19,8 @@ Constants = Mapping[str, Constant]
 Sizes = Mapping[str, int]
 Twin = Callable[[Constants, Sizes, Arrays], None]
 
+_LARGEST_F16: Final = 65504.0
+
 
 def matmul(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
     left, weight, bias, gates, step, output = arrays
@@ -54,13 +56,85 @@ def conv2d(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
     padded = np.pad(x, ((border, border), (border, border), (0, 0)))
     taps = weight[: channels_out * kernel * kernel * channels_in].astype(np.float64)
     taps = taps.reshape(channels_out, kernel, kernel, channels_in)
-    result = np.zeros((*x.shape[:2], channels_out)) + bias[:channels_out]
+    result = np.zeros((*x.shape[:2], channels_out))
+    if constants["BIAS"]:
+        result += bias[:channels_out]
     for row in range(kernel):
         for column in range(kernel):
             seen = padded[row : row + x.shape[0], column : column + x.shape[1]]
             result += seen @ taps[:, row, column].T
     target = output[: result.size].reshape(result.shape)
-    target[...] = target + result if constants["ADD"] else result
+    result = target + result if constants["ADD"] else result
+    target[...] = result.clip(-_LARGEST_F16, _LARGEST_F16) if output.dtype == np.float16 else result
+
+
+def depthwise_conv2d(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    picture, taps, bias, output = arrays
+    rows, columns, channels = sizes["rows"], sizes["columns"], sizes["channels"]
+    kernel = int(constants["KERNEL"])
+    x = _rows(picture, rows * columns, channels).reshape(rows, columns, channels)
+    border = kernel // 2
+    padded = np.pad(x, ((border, border), (border, border), (0, 0)))
+    weight = _rows(taps, kernel * kernel, channels).reshape(kernel, kernel, channels)
+    result = np.zeros_like(x)
+    if constants["BIAS"]:
+        result += bias[:channels]
+    for row in range(kernel):
+        for column in range(kernel):
+            seen = padded[row : row + rows, column : column + columns]
+            result += seen * weight[row, column]
+    if constants["GATED"]:
+        factor, gate = np.split(result, 2, axis=-1)
+        result = factor * _silu(gate)
+    output[: result.size] = result.reshape(-1)
+
+
+def grouped_matmul(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    left, weight, output = arrays
+    rows, columns, width = sizes["rows"], sizes["columns"], int(constants["WIDTH"])
+    groups = _rows(left, rows, columns).reshape(rows, -1, width)
+    matrices = _rows(weight, columns, width).reshape(-1, width, width)
+    product = np.einsum("rgi,goi->rgo", groups, matrices)
+    output[: product.size] = product.reshape(-1)
+
+
+def pixel_shuffle(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    picture, output = arrays
+    rows, columns = sizes["rows"], sizes["columns"]
+    factor, repeats = int(constants["FACTOR"]), int(constants["REPEATS"])
+    x = picture[: rows * columns * sizes["channels_in"]].reshape(rows, columns, -1)
+    parts = x.repeat(repeats, axis=-1).reshape(rows, columns, -1, factor, factor)
+    shuffled = parts.transpose(0, 3, 1, 4, 2)
+    output[: shuffled.size] = shuffled.reshape(-1)
+
+
+def linear_attention_partial(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    qkv, partial = arrays
+    pixels, heads, chunk = sizes["pixels"], sizes["heads"], sizes["chunk"]
+    head_dim = int(constants["HEAD_DIM"])
+    _, key, value = _qkv(qkv, pixels, heads, head_dim)
+    value = np.concatenate([value, np.ones((pixels, heads, 1))], axis=-1)
+    for number, first in enumerate(range(0, pixels, chunk)):
+        part = slice(first, first + chunk)
+        sums = np.einsum("phe,phf->hef", value[part], key[part])
+        partial[number * sums.size : (number + 1) * sums.size] = sums.reshape(-1)
+
+
+def sum_parts(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    parts, output = arrays
+    output[: sizes["count"]] = _rows(parts, sizes["parts"], sizes["count"]).sum(axis=0)
+
+
+def linear_attention(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    qkv, sums, output = arrays
+    pixels, heads, head_dim = sizes["pixels"], sizes["heads"], int(constants["HEAD_DIM"])
+    query, _, _ = _qkv(qkv, pixels, heads, head_dim)
+    matrices = _rows(sums, heads * (head_dim + 1), head_dim).reshape(heads, -1, head_dim)
+    mixed = np.einsum("hef,phf->phe", matrices, query)
+    mixed = mixed[..., :-1] / (mixed[..., -1:] + constants["EPS"])
+    rows = output[: pixels * sizes["row_width"]].reshape(pixels, -1)
+    first = sizes["row_offset"]
+    rows[:, first : first + heads * head_dim] = mixed.reshape(pixels, -1)
 
 
 def attention(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
@@ -89,6 +163,14 @@ def attention(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
         output[batch * mixed.size : (batch + 1) * mixed.size] = mixed.reshape(-1)
 
 
+def attention_tiled(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    attention(constants, sizes, arrays)
+
+
+def attention_wide(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    attention({**constants, "TEXT": False}, sizes, arrays)
+
+
 def layer_norm_modulate(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
     values, table, step, output = arrays
     width = sizes["width"]
@@ -102,9 +184,13 @@ def layer_norm_modulate(constants: Constants, sizes: Sizes, arrays: Arrays) -> N
 
 
 def rms_norm(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
-    values, gain, output = arrays
+    values, gain, bias, output = arrays
     x = _rows(values, sizes["rows"], sizes["width"])
     x = _rms(x, float(constants["EPS"])) * (constants["PLUS"] + gain[: sizes["width"]])
+    if constants["BIAS"]:
+        x = x + bias[: sizes["width"]]
+    if constants["RELU"]:
+        x = np.maximum(x, 0)
     target = output[: x.size]
     target[...] = (target if constants["ADD"] else 0) + x.reshape(-1)
 
@@ -232,7 +318,15 @@ TWINS: Final[Mapping[str, Twin]] = {
     for twin in (
         matmul,
         conv2d,
+        depthwise_conv2d,
+        grouped_matmul,
+        pixel_shuffle,
+        linear_attention_partial,
+        sum_parts,
+        linear_attention,
         attention,
+        attention_tiled,
+        attention_wide,
         layer_norm_modulate,
         rms_norm,
         head_norm,
@@ -257,6 +351,13 @@ def _rows(flat: Array, rows: int, width: int) -> Array:
 def _tokens(flat: Array, batches: int, length: int, heads: int, head_dim: int) -> Array:
     count = batches * length * heads * head_dim
     return flat[:count].reshape(batches, length, heads, head_dim).astype(np.float64)
+
+
+def _qkv(flat: Array, pixels: int, heads: int, head_dim: int) -> tuple[Array, Array, Array]:
+    """Of linear attention, [pixels, heads, d] each: relu(query), relu(key), value."""
+    all_three = _rows(flat, pixels * heads * 3, head_dim).reshape(pixels, heads, 3, head_dim)
+    query, key, value = all_three.transpose(2, 0, 1, 3)
+    return np.maximum(query, 0), np.maximum(key, 0), value
 
 
 def _rms(x: Array, eps: float) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diffusion.model_folder import ModelFolderError
 from diffusion.packaging.source import COMPONENTS, Component, FileWeight
-from diffusion.packaging.storage import Floats, as_matrix
+from diffusion.packaging.storage import Floats, StorageError, as_matrix, encode, layout_of
 from diffusion.plan.builder import Recipe
 from diffusion.plan.schema import Type, Weight
 
@@ -21,6 +21,7 @@ NUMPY_TYPES: Final[Mapping[Type, type[Any]]] = {
     "f16": np.float16,
     "u32": np.uint32,
 }
+_BLOCK_WEIGHTS: Final = 2**20  # encoded at a time: some 40 MB of scratch
 
 
 class FolderTensors:
@@ -47,8 +48,7 @@ class FolderTensors:
 class PlanWeight:
     """One weight of a plan and where its rows come from. See `packaging.source.Weight`.
 
-    plan_name: component, dot, name. A package stores matrices in its own type and vectors as f32;
-    so does a plan.
+    plan_name: component, dot, name.
     """
 
     plan_name: str
@@ -92,6 +92,9 @@ class PlanWeight:
     def _vector(self) -> Floats:
         if self.recipe.computed is not None:
             values = self.recipe.computed.reshape(-1)
+        elif self.recipe.depthwise:
+            [source] = self.sources
+            values = source.rows(0, source.shape[0]).T.reshape(-1)
         else:
             values = np.concatenate([source.rows(0, 1)[0] for source in self.sources])
         missing = self.shape[0] - len(values)
@@ -131,14 +134,21 @@ class PlanWeight:
         return ModelFolderError(f"{shapes} make no {self.plan_name} {list(self.shape)}")
 
 
-def values_of(weight: PlanWeight) -> NDArray[Any]:
-    """All of a weight, of the plan's shape and type.
+def stored_bytes(weight: PlanWeight) -> NDArray[np.uint8]:
+    """A weight as a package stores it and a device binds it: values, or codes and scales.
 
-    Raises ModelFolderError, also for a number that the type cannot hold.
+    Raises ModelFolderError, also for numbers that the type cannot hold.
     """
-    whole = weight.rows(0, as_matrix(weight.shape)[0]).reshape(weight.shape)
-    with np.errstate(over="ignore"):
-        values = whole.astype(NUMPY_TYPES[weight.weight.type])
-    if not np.isfinite(values).all():
-        raise ModelFolderError(f"{weight.plan_name} holds numbers that {weight.weight.type} cannot")
-    return values
+    dtype = weight.weight.type
+    layout = layout_of(dtype, weight.shape)
+    data = np.zeros(layout.nbytes, np.uint8)
+    step = max(1, _BLOCK_WEIGHTS // layout.columns)
+    for start in range(0, layout.rows, step):
+        try:
+            block = encode(weight.rows(start, min(start + step, layout.rows)), dtype)
+        except StorageError as error:
+            raise ModelFolderError(f"{weight.plan_name}: {error}") from error
+        places = (start * layout.row_bytes, (layout.scales or 0) + 2 * layout.groups * start)
+        for place, part in zip(places, block, strict=True):
+            data[place : place + len(part)] = np.frombuffer(part, np.uint8)
+    return data

@@ -2,6 +2,7 @@
 
 const GRID_WIDTH = 65535u;
 
-fn grid_index(group: vec3u) -> u32 {
+fn grid_index(id: vec3u) -> u32 {
+    let group = id + sizes.first;
     return group.y * GRID_WIDTH + group.x;
 }

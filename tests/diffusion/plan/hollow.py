@@ -1,4 +1,4 @@
-"""A model folder of prx-1024-t2i-beta's exact shapes in no space: configurations, names, holes.
+"""A model folder of a real PRX's exact shapes in no space: configurations, names, holes.
 
 The weight files have a real header, and of their gigabytes nothing is ever written.
 """
@@ -12,9 +12,14 @@ from typing import Any, Literal
 import torch
 
 
-def write_hollow_prx(path: Path, kind: Literal["F16", "F32"] = "F16") -> Path:
-    """Write the folder at `path` and return `path`. Values read as zeros; the Hub's are F32."""
-    from diffusers import AutoencoderKL, PRXTransformer2DModel
+def write_hollow_prx(
+    path: Path, kind: Literal["F16", "F32"] = "F16", vae: Literal["kl", "dc-ae"] = "kl"
+) -> Path:
+    """Write the folder at `path` and return `path`. Values read as zeros; the Hub's are F32.
+
+    vae: that of prx-1024-t2i-beta, or that of prx-512-t2i-dc-ae.
+    """
+    from diffusers import PRXTransformer2DModel
     from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
     from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
@@ -32,8 +37,8 @@ def write_hollow_prx(path: Path, kind: Literal["F16", "F32"] = "F16") -> Path:
     text._attn_implementation = "eager"
     with torch.device("meta"):
         transformer = PRXTransformer2DModel(
-            in_channels=16,
-            patch_size=2,
+            in_channels=16 if vae == "kl" else 32,
+            patch_size=2 if vae == "kl" else 1,
             context_in_dim=2304,
             hidden_size=1792,
             mlp_ratio=3.5,
@@ -41,36 +46,70 @@ def write_hollow_prx(path: Path, kind: Literal["F16", "F32"] = "F16") -> Path:
             depth=16,
             axes_dim=[32, 32],
         )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            norm_num_groups=32,
-            sample_size=1024,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
+        decoder = _kl() if vae == "kl" else _dc_ae()
         encoder = T5GemmaEncoder(text)
-    _json(path / "model_index.json", {"_class_name": "PRXPipeline", "default_sample_size": 1024})
-    _json(path / "scheduler" / "scheduler_config.json", {"shift": 3.0})
+    _json(
+        path / "model_index.json",
+        {"_class_name": "PRXPipeline", "default_sample_size": 1024 if vae == "kl" else 512},
+    )
+    schedule = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    _json(path / "scheduler" / "scheduler_config.json", schedule)
     _json(path / "tokenizer" / "tokenizer.json", {})
     _json(path / "tokenizer" / "tokenizer_config.json", {"model_max_length": 256})
     _json(path / "text_encoder" / "config.json", {"encoder": json.loads(text.to_json_string())})
-    for name, model in (("transformer", transformer), ("vae", vae)):
+    for name, model in (("transformer", transformer), ("vae", decoder)):
         config = json.loads(json.dumps(dict(model.config), default=str))
         _json(path / name / "config.json", config | {"_class_name": type(model).__name__})
     for name, module, stem in (
         ("transformer", transformer, "diffusion_pytorch_model"),
-        ("vae", vae, "diffusion_pytorch_model"),
+        ("vae", decoder, "diffusion_pytorch_model"),
         ("text_encoder", encoder, "model"),
     ):
         shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
         _holes(path / name / f"{stem}.safetensors", shapes, kind)
     return path
+
+
+def _kl() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=16,
+        norm_num_groups=32,
+        sample_size=1024,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def _dc_ae() -> Any:
+    """As diffusers' scripts convert dc-ae-f32c32-sana-1.0."""
+    from diffusers import AutoencoderDC
+
+    blocks = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+    channels = (128, 256, 512, 512, 1024, 1024)
+    scales = ((),) * 3 + ((5,),) * 3
+    return AutoencoderDC(
+        latent_channels=32,
+        attention_head_dim=32,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
+        decoder_layers_per_block=(3, 3, 3, 3, 3, 3),
+        encoder_qkv_multiscales=scales,
+        decoder_qkv_multiscales=scales,
+        upsample_block_type="interpolate",
+        downsample_block_type="conv",
+        scaling_factor=0.41407,
+    )
 
 
 def _json(path: Path, value: Any) -> None:

@@ -1,5 +1,7 @@
 """PRX at 1024 pixels compiles, and its plan keeps what a browser's GPU needs it to keep."""
 
+import math
+
 import pytest
 
 from diffusion.model_folder import read_model_folder
@@ -19,10 +21,18 @@ def prx(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     return compile_folder(read_model_folder(path), "f16")
 
 
-def test_the_plan_reads_back(prx: Compiled) -> None:
-    text = write_plan(prx.plan)
-    assert read_plan(text) == prx.plan
-    assert len(text) < 500_000
+@pytest.fixture(scope="module")
+def prx_dc(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """With the DC-AE of prx-512-t2i-dc-ae."""
+    path = write_hollow_prx(tmp_path_factory.mktemp("models") / "prx-512-dc", vae="dc-ae")
+    return compile_folder(read_model_folder(path), "f16")
+
+
+def test_the_plan_reads_back(prx: Compiled, prx_dc: Compiled) -> None:
+    for compiled in (prx, prx_dc):
+        text = write_plan(compiled.plan)
+        assert read_plan(text) == compiled.plan
+        assert len(text) < 500_000
 
 
 def test_weights_are_as_many_as_the_model_has(prx: Compiled) -> None:
@@ -36,6 +46,18 @@ def test_weights_are_as_many_as_the_model_has(prx: Compiled) -> None:
     assert parameters("transformer.") == 1_170_691_648
     assert parameters("text_encoder.") == 2_614_341_888 - 256_000 * 2304
     assert parameters("text_encoder.", "rows") == 256_000 * 2304
+
+
+def test_weights_of_a_dc_ae_are_as_many_as_its_decoder_has(prx_dc: Compiled) -> None:
+    weights = {
+        name: math.prod(weight.shape)
+        for name, weight in prx_dc.plan.weights.items()
+        if name.startswith("vae.")
+    }
+    colours = weights["vae.decoder.conv_out"] // 4 + 1  # of the fourth colour, zeros
+    assert sum(weights.values()) - colours == 159_223_171
+    kept = sum(count for name, count in weights.items() if name.endswith(".taps"))
+    assert kept < 0.01 * sum(weights.values())  # these stay f32
 
 
 def test_a_block_is_at_most_ten_dispatches(prx: Compiled) -> None:
@@ -54,16 +76,38 @@ def test_the_network_runs_within_the_default_size_of_a_binding(prx: Compiled) ->
         ("prepare", SIZES),
         ("modulation", SIZES),
         ("denoise", SIZES | {"B": 1}),
-        ("decode", {"H": 44, "W": 44}),
+        ("decode", {"H": 64, "W": 64}),
     ):
         needed = memory(prx.plan, stage, symbol_values(prx.plan, sizes))
         assert needed.binding <= DEFAULT_BINDING, stage
 
 
+def test_a_decode_at_1024_pixels_takes_little_more_than_a_gigabyte(prx: Compiled) -> None:
+    needed = memory(prx.plan, "decode", symbol_values(prx.plan, {"H": 128, "W": 128}))
+    assert needed.total < 1.2e9
+    assert needed.binding <= 2**29
+
+
+def test_a_dc_ae_decodes_512_pixels_within_the_default_size_of_a_binding(prx_dc: Compiled) -> None:
+    symbols = symbol_values(prx_dc.plan, SIZES | {"H": 16, "W": 16})
+    needed = memory(prx_dc.plan, "decode", symbols)
+    assert needed.binding == DEFAULT_BINDING
+    assert needed.pool < 3.2 * DEFAULT_BINDING  # three pictures of the last level, and little else
+
+
+@pytest.mark.parametrize("side", [4, 16, 32])
+def test_every_dispatch_of_a_dc_ae_fits_the_grid(prx_dc: Compiled, side: int) -> None:
+    fits_the_grid(prx_dc, side)
+
+
 @pytest.mark.parametrize("side", [16, 128, 256])
 def test_every_dispatch_fits_the_grid(prx: Compiled, side: int) -> None:
-    symbols = symbol_values(prx.plan, SIZES | {"H": side, "W": side})
-    for stage in prx.plan.stages.values():
+    fits_the_grid(prx, side)
+
+
+def fits_the_grid(compiled: Compiled, side: int) -> None:
+    symbols = symbol_values(compiled.plan, SIZES | {"H": side, "W": side})
+    for stage in compiled.plan.stages.values():
         for segment in stage.segments:
             for dispatch in segment.dispatches:
                 counts = dispatch_workgroups(dispatch, dispatch_sizes(dispatch, symbols), symbols)

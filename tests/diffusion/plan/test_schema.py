@@ -88,10 +88,12 @@ def writes_the_buffer_that_it_reads(document: dict[str, Any]) -> None:
     tensors(document)[output]["buffer"] = tensors(document)[source]["buffer"]
 
 
+# tests/js/engine/test_plan.py has the browser's reader refuse the same ones
 HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "another format": lambda document: document.update(format="zip"),
     "another version": lambda document: document.update(version=2),
     "a version that is true": lambda document: document.update(version=True),
+    "a version of 1.0": lambda document: document.update(version=1.0),
     "a key too many": lambda document: document.update(extra=1),
     "a key too few": lambda document: document.pop("weights"),
     "a list for an object": lambda document: document.update(stages=[]),
@@ -109,6 +111,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "a negative size": change("sizes/rows", -1),
     "a size that is true": change("sizes/rows", True),
     "a fractional size": change("sizes/rows", 1.5),
+    "a size of 1.0": change("sizes/rows", 1.0),
+    "a shape of 64.0": lambda document: tensors(document)["hidden"].update(shape=[64.0]),
+    "a symbol up to 2.0": lambda document: document["symbols"]["B"].update(largest=2.0),
     "too many sizes": change("sizes", {f"size{number}": 1 for number in range(17)}),
     "two workgroup counts": change("workgroups", [1, 1]),
     "a long expression": change("workgroups/0", "1" + " + 1" * 100),
@@ -135,6 +140,19 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
         latent={"shape": [1], "type": "f32", "use": "device"}
     ),
     "an unknown type": lambda document: tensors(document)["hidden"].update(type="f64"),
+    "a tensor of codes": lambda document: tensors(document)["hidden"].update(type="int8"),
+    "a vector of codes": lambda document: document["weights"].update(
+        ghost={"shape": [64], "type": "int4", "use": "device"}
+    ),
+    "endless codes": lambda document: document["weights"].update(
+        ghost={"shape": [2**20, 2**20], "type": "int4", "use": "device"}
+    ),
+    "codes that nobody knows": lambda document: document["weights"].update(
+        ghost={"shape": [4, 4], "type": "int2", "use": "device"}
+    ),
+    "a weight of u32": lambda document: document["weights"].update(
+        ghost={"shape": [4, 4], "type": "u32", "use": "device"}
+    ),
     "five axes": lambda document: tensors(document)["hidden"].update(shape=[1] * 5),
     "an empty weight": lambda document: document["weights"].update(
         ghost={"shape": [0], "type": "f32", "use": "device"}
@@ -164,11 +182,11 @@ def test_a_hostile_plan_is_refused(tiny: Compiled, how: str) -> None:
         read_plan(json.dumps(changed))
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "null", "[]", "{", "NaN", '{"format": Infinity}', "[" * 100_000, " " * (8 * 2**20 + 1)],
-    ids=lambda text: text[:10].strip() or str(len(text)),
-)
+NO_PLANS = ["", "null", "[]", "{", "NaN", '{"format": Infinity}', "[" * 100_000,
+            " " * (8 * 2**20 + 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_PLANS, ids=lambda text: text[:10].strip() or str(len(text)))
 def test_what_is_no_plan_at_all_is_refused(text: str) -> None:
     with pytest.raises(PlanError):
         read_plan(text)

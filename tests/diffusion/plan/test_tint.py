@@ -4,21 +4,22 @@ Only the modules: SwiftShader takes minutes for the pipelines, and wgpu makes th
 default limits (test_kernels.py, test_parity.py).
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from diffusion.plan.compiler import Compiled
+from diffusion.model_folder import read_model_folder
+from diffusion.packaging.storage import DTYPES
+from diffusion.plan.compiler import compile_folder
 from diffusion.plan.schema import Plan
 from diffusion.plan.shaders import module_text, read_shader
-from tests.browser import ARGUMENTS, CHROMIUM
+from tests.browser import webgpu_chromium
 from tests.diffusion.plan.conftest import WGSL
 from tests.diffusion.plan.variants import variants
 
-WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+__all__ = ["webgpu_chromium"]
 
 COMPILE = """async (modules) => {
     const adapter = await navigator.gpu.requestAdapter();
@@ -36,16 +37,12 @@ COMPILE = """async (modules) => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    assert CHROMIUM, "install chromium, or name it in CHROMIUM"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS + WEBGPU)
-        page = browser.new_page()
-        # WebGPU exists in secure contexts only, and localhost is one
-        page.route("http://localhost/**", lambda route: route.fulfill(body="<!doctype html>"))
-        page.goto("http://localhost/")
-        yield page
-        browser.close()
+def page(webgpu_chromium: Browser) -> Page:
+    page = webgpu_chromium.new_page()
+    # WebGPU exists in secure contexts only, and localhost is one
+    page.route("http://localhost/**", lambda route: route.fulfill(body="<!doctype html>"))
+    page.goto("http://localhost/")
+    return page
 
 
 def modules(*plans: Plan) -> dict[str, str]:
@@ -63,10 +60,10 @@ def modules(*plans: Plan) -> dict[str, str]:
     }
 
 
-def test_every_module_compiles_without_a_word(
-    page: Page, tiny: Compiled, tiny_f16: Compiled
-) -> None:
-    texts = modules(tiny.plan, tiny_f16.plan, variants())
+def test_every_module_compiles_without_a_word(page: Page, kl_folder: Path, dc_folder: Path) -> None:
+    folders = [read_model_folder(path) for path in (kl_folder, dc_folder)]
+    plans = (compile_folder(folder, dtype).plan for folder in folders for dtype in DTYPES)
+    texts = modules(*plans, variants())
     assert set(texts.values()) == {path.stem for path in Path(WGSL).glob("*.wgsl")}
     assert page.evaluate(COMPILE, [[name, text] for text, name in texts.items()]) == []
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from diffusion.model_folder import ModelFolderError, read_model_folder
+from diffusion.packaging.manifest import dtypes_of
 from diffusion.packaging.pack import pack_model
-from diffusion.packaging.source import FileWeight, folder_weights
+from diffusion.packaging.package import Package
+from diffusion.packaging.source import COMPONENTS, FileWeight, folder_weights
 from diffusion.plan.builder import Recipe
 from diffusion.plan.compiler import Compiled, compile_folder
 from diffusion.plan.schema import Weight
-from diffusion.plan.weights import PlanWeight, values_of
-from diffusion.random_model import Shape, write_random_model
+from diffusion.plan.weights import PlanWeight, stored_bytes
+from tests.diffusion.plan.conftest import values
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +28,29 @@ def whole(weight: FileWeight) -> np.ndarray:
 
 
 def test_gate_and_up_take_turns_of_four_rows(tiny: Compiled, stored: dict[str, FileWeight]) -> None:
-    values = tiny.read_weight("transformer.blocks.1.gate_up").reshape(-1, 2, 4, 64)
+    found = values(tiny, "transformer.blocks.1.gate_up").reshape(-1, 2, 4, 64)
     for number, name in enumerate(("gate_proj", "up_proj")):
         expected = whole(stored[f"transformer/blocks.1.{name}.weight"])
-        assert np.array_equal(values[:, number].reshape(-1, 64), expected)
+        assert np.array_equal(found[:, number].reshape(-1, 64), expected)
 
 
 def test_a_convolution_has_its_inputs_last_and_a_fourth_colour(
     tiny: Compiled, stored: dict[str, FileWeight]
 ) -> None:
-    values = tiny.read_weight("vae.decoder.conv_out")
+    found = values(tiny, "vae.decoder.conv_out")
     expected = whole(stored["vae/decoder.conv_out.weight"]).transpose(0, 2, 3, 1)
-    assert np.array_equal(values[:3], expected)
-    assert not values[3].any()
-    assert tiny.read_weight("vae.decoder.conv_out.bias")[3] == 0
+    assert np.array_equal(found[:3], expected)
+    assert not found[3].any()
+    assert values(tiny, "vae.decoder.conv_out.bias")[3] == 0
+
+
+def test_taps_of_a_depthwise_convolution_have_their_channels_last(
+    tiny_dc: Compiled, dc_folder: Path
+) -> None:
+    name = "decoder.up_blocks.3.1.attn.to_qkv_multiscale.0.proj_in"
+    found = values(tiny_dc, f"vae.{name}.taps").reshape(5, 5, 96)
+    [source] = [each for each in folder_weights(dc_folder) if each.name == f"{name}.weight"]
+    assert np.array_equal(found, whole(source)[:, 0].transpose(1, 2, 0))
 
 
 def test_any_rows_are_those_of_the_whole(tiny: Compiled) -> None:
@@ -64,18 +75,23 @@ def test_rows_of_the_embedding(tiny: Compiled, stored: dict[str, FileWeight]) ->
     assert tiny.read_rows("text_encoder.embedding", []).shape == (0, 48)
 
 
-def test_a_package_holds_them_under_their_names(
-    tiny_f16: Compiled, kl_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("variant", ["f32", "f16", "int8", "int4", "int4-f16-int8"])
+def test_a_package_holds_the_bytes_that_a_device_binds(
+    kl_folder: Path, tmp_path: Path, variant: str
 ) -> None:
-    types = {"text_encoder": "f16", "transformer": "f16", "vae": "f16"}
-    order = list(types)
-    weights = sorted(tiny_f16.weights.values(), key=lambda weight: order.index(weight.component))
-    packed = pack_model(kl_folder, tmp_path / "package", types, weights=weights)
-    tensors = packed.manifest.tensors
-    assert len(tensors) == len(tiny_f16.plan.weights)
-    for name, weight in tiny_f16.plan.weights.items():
-        tensor = tensors[name.replace(".", "/", 1)]
-        assert (tensor.dtype, tensor.shape) == (weight.type, weight.shape)
+    compiled = compile_folder(read_model_folder(kl_folder), variant)
+    in_order = sorted(
+        compiled.weights.values(), key=lambda weight: COMPONENTS.index(weight.component)
+    )
+    pack_model(kl_folder, tmp_path / "package", dtypes_of(variant), weights=in_order)
+    package = Package(tmp_path / "package")
+    assert len(package.manifest.tensors) == len(compiled.plan.weights)
+    for name, weight in compiled.plan.weights.items():
+        stored = name.replace(".", "/", 1)
+        tensor = package.manifest.tensors[stored]
+        assert (tensor.dtype, tensor.shape) == (weight.type, weight.shape), name
+        assert tensor.layout.nbytes == weight.bytes, name
+        assert package.stored(stored) == compiled.read_weight(name).tobytes(), name
 
 
 @pytest.mark.parametrize(
@@ -94,17 +110,10 @@ def test_tensors_of_another_shape_are_refused(
     files = tuple(stored[source] for source in sources)
     weight = PlanWeight("text_encoder.x", Weight(shape, "f32"), recipe, files)
     with pytest.raises(ModelFolderError, match=r"make no text_encoder\.x"):
-        values_of(weight)
+        stored_bytes(weight)
 
 
 def test_a_number_too_large_for_f16_is_refused() -> None:
     recipe = Recipe(computed=np.array([1e6], np.float32))
-    with pytest.raises(ModelFolderError, match="f16 cannot"):
-        values_of(PlanWeight("vae.x", Weight((1,), "f16"), recipe, ()))
-
-
-def test_a_folder_without_a_compiler_is_refused(tmp_path: Path) -> None:
-    shape = Shape(vae="dc-ae", vae_channels=(16, 16, 16, 32, 32, 32))
-    folder = read_model_folder(write_random_model(tmp_path / "dc", shape))
-    with pytest.raises(ModelFolderError, match="AutoencoderDC has no compiler"):
-        compile_folder(folder, "f32")
+    with pytest.raises(ModelFolderError, match=r"vae\.x: .* too large for f16"):
+        stored_bytes(PlanWeight("vae.x", Weight((1,), "f16"), recipe, ()))

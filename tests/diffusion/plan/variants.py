@@ -1,6 +1,6 @@
 """Kernels as large models call them, and the tiny ones do not: wide heads, large tiles."""
 
-from diffusion.plan import kernels
+from diffusion.plan import kernels, tiles
 from diffusion.plan.builder import PlanBuilder, Recipe
 from diffusion.plan.schema import Plan
 
@@ -10,7 +10,7 @@ def variants() -> Plan:
     builder = PlanBuilder({}, "f16")
     stage = builder.stage("only")
     stage.segment("only")
-    for head_dim in (64, 256, 512):
+    for head_dim in (64, 128, 256, 512):
         kernels.attention(
             stage,
             stage.tensor(f"qkv{head_dim}", (5, 3 * head_dim), "input"),
@@ -34,7 +34,7 @@ def variants() -> Plan:
         rows=128,
         columns=128,
         inner=128,
-        tile=kernels.TILE,
+        tile=tiles.TILE,
     )
     kernels.conv2d(
         stage,
@@ -47,7 +47,7 @@ def variants() -> Plan:
         channels_in=128,
         channels_out=128,
         kernel=1,
-        tile=kernels.TILE,
+        tile=tiles.TILE,
     )
     stage.finish()
     return builder.finish({})
