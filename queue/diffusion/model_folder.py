@@ -27,6 +27,36 @@ PIPELINE_CLASS: Final = "PRXPipeline"
 _DEFAULT_STEPS: Final = 28  # the model cards of PRX
 _DEFAULT_GUIDANCE: Final = 5.0
 _MIN_SIDE_IN_CELLS: Final = 4
+_MOST_TOKENS: Final = 4096
+# What diffusers takes for options that vae/config.json leaves out, as far as decoding needs them
+_VAE_DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {
+    "AutoencoderKL": {
+        "up_block_types": ["UpDecoderBlock2D"],
+        "block_out_channels": [64],
+        "layers_per_block": 1,
+        "act_fn": "silu",
+        "latent_channels": 4,
+        "norm_num_groups": 32,
+        "scaling_factor": 0.18215,
+        "shift_factor": None,
+    },
+    "AutoencoderDC": {
+        "in_channels": 3,
+        "latent_channels": 32,
+        "attention_head_dim": 32,
+        "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+        "decoder_block_types": "ResBlock",
+        "decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+        "decoder_layers_per_block": [3, 3, 3, 3, 3, 3],
+        "decoder_qkv_multiscales": [[], [], [], [5], [5], [5]],
+        "upsample_block_type": "pixel_shuffle",
+        "decoder_norm_types": "rms_norm",
+        "decoder_act_fns": "silu",
+        "decoder_in_shortcut": True,
+        "decoder_conv_act_fn": "relu",
+        "scaling_factor": 1.0,
+    },
+}
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
@@ -67,9 +97,15 @@ class ModelFolder:
     latent_channels: int
     vae_scale: int  # pixels per latent cell
     text_dim: int  # features per text token
+    max_tokens: int  # of a prompt; 0 without a tokenizer that says so, which nothing can run
     examples: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     preview: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def conditioning_shape(self) -> tuple[range, int]:
+        """(tokens, features) of an encoded text. It has no padding: any number up to the most."""
+        return range(self.max_tokens + 1), self.text_dim
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(channels, rows, columns) of the latent of a picture of `width` x `height` pixels."""
@@ -122,7 +158,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     if index.get("_class_name") != PIPELINE_CLASS:
         raise ModelFolderError(f"{MODEL_INDEX}: a {index.get('_class_name')}, not {PIPELINE_CLASS}")
     transformer = read_json(path / "transformer" / "config.json")
-    vae = read_json(path / "vae" / "config.json")
+    vae = read_vae_config(path)
     about = read_json(path / "p2pweb.json") if (path / "p2pweb.json").is_file() else {}
     try:
         vae_scale = _vae_scale(vae)
@@ -145,6 +181,7 @@ def read_model_folder(path: Path) -> ModelFolder:
             latent_channels=latent_channels,
             vae_scale=vae_scale,
             text_dim=int(transformer.get("context_in_dim", 2304)),
+            max_tokens=_max_tokens(path),
             examples=tuple(str(example) for example in about.get("examples", ())),
             vocabulary=_vocabulary(path),
             preview=_preview(path, latent_channels),
@@ -173,6 +210,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_vae_config(path: Path) -> dict[str, Any]:
+    """vae/config.json of a folder, and in it also what it leaves to diffusers' defaults.
+
+    Raises ModelFolderError for a class of VAE that PRX does not have.
+    """
+    config = read_json(path / "vae" / "config.json")
+    defaults = _VAE_DEFAULTS.get(str(config.get("_class_name")))
+    if defaults is None:
+        raise ModelFolderError(
+            f"vae/config.json: PRX has no VAE of class {config.get('_class_name')}"
+        )
+    return defaults | config
+
+
 def weight_files(folder: Path, stem: str) -> list[Path]:
     """The safetensors files of one part of a model: one file, or those that its index names.
 
@@ -189,13 +240,17 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def _vae_scale(config: Mapping[str, Any]) -> int:
-    match config.get("_class_name"):
-        case "AutoencoderKL":
-            return int(2 ** (len(config["block_out_channels"]) - 1))
-        case "AutoencoderDC":
-            return int(2 ** (len(config["encoder_block_out_channels"]) - 1))
-        case other:
-            raise ModelFolderError(f"vae/config.json: PRX has no VAE of class {other}")
+    kl = config["_class_name"] == "AutoencoderKL"
+    levels = config["block_out_channels" if kl else "encoder_block_out_channels"]
+    return int(2 ** (len(levels) - 1))
+
+
+def _max_tokens(path: Path) -> int:
+    config = path / "tokenizer" / "tokenizer_config.json"
+    if not config.is_file():
+        return 0
+    tokens = int(read_json(config).get("model_max_length", 0))
+    return tokens if tokens <= _MOST_TOKENS else 0  # "no limit" is written as 1e30
 
 
 def _vocabulary(path: Path) -> Vocabulary | None:

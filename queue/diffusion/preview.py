@@ -34,11 +34,15 @@ class Previews:
 
     def after(self, step: int, latent: NDArray[np.float32]) -> bytes:
         """The WebP after step `step` (from 1), whose latent is `latent`."""
+        return webp_bytes(self.pixels_after(step, latent))
+
+    def pixels_after(self, step: int, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The same as pixels, uint8 [h, w, 3]."""
         heading = heading_for(
             self._before, latent, float(self._levels[step - 1]), float(self._levels[step])
         )
         self._before = latent
-        return preview_webp(heading, self._folder)
+        return preview_pixels(heading, self._folder)
 
 
 def heading_for(
@@ -56,10 +60,18 @@ def preview_webp(latent: NDArray[np.float32], folder: ModelFolder) -> bytes:
 
     Pages are to scale it up smoothly.
     """
+    return webp_bytes(preview_pixels(latent, folder))
+
+
+def preview_pixels(latent: NDArray[np.float32], folder: ModelFolder) -> NDArray[np.uint8]:
+    """What that shows: uint8 [h, w, 3] of `latent`, f32 [C, h, w]."""
     if folder.preview is None:
-        pixels = _principal_grey(latent)
-    else:
-        pixels = apply_map(latent, folder.preview)
+        return _principal_grey(latent)
+    return apply_map(latent, folder.preview)
+
+
+def webp_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """A preview's pixels (uint8 [h, w, 3]) as the file that pages are sent."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=_WEBP_QUALITY, method=2)
     return file.getvalue()

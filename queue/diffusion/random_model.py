@@ -184,6 +184,12 @@ def _vae(shape: Shape) -> Any:
             decoder_layers_per_block=(1,) * len(sizes),
             encoder_qkv_multiscales=scales,
             decoder_qkv_multiscales=scales,
+            upsample_block_type="interpolate",
+            downsample_block_type="conv",
             scaling_factor=0.41407,
         )
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:  # biases around 0, norm weights around 1
+                centre = float("norm" in name and name.endswith(".weight"))
+                nn.init.normal_(parameter, mean=centre, std=0.1)
     return model.eval()

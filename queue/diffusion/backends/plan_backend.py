@@ -4,22 +4,29 @@ It cleans and tokenizes prompts, picks rows of the embedding, makes the schedule
 in and out of runs. On which executor is a matter of `open_run`: wgpu, or the numpy twins.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion.backends import Conditioning, OnStep
+from diffusion.backends import Conditioning, OnStep, VelocityOf, check_range, guided_halves
 from diffusion.cleaning import clean_prompt
 from diffusion.model_folder import ModelFolder
-from diffusion.plan.compiler import Compiled
+from diffusion.plan.schema import Plan
 from diffusion.plan.transformer import time_waves
 from diffusion.schedule import read_schedule_config
 from diffusion.torch_parts.tokenizer import load_tokenizer
 
-HALVES: Final = ("negative", "prompt")
+
+class Planned(Protocol):
+    """A plan and its weights, from a folder (`plan.compiler`) or a package (`plan.packaged`)."""
+
+    @property
+    def plan(self) -> Plan: ...
+    def read_weight(self, name: str) -> NDArray[np.uint8]: ...
+    def read_rows(self, name: str, numbers: Sequence[int]) -> NDArray[Any]: ...
 
 
 class Run(Protocol):
@@ -38,22 +45,21 @@ class PlanBackend:
     """See `diffusion.backends.Backend`."""
 
     def __init__(
-        self, folder: ModelFolder, compiled: Compiled, open_run: OpenRun, name: str, device: str
+        self, folder: ModelFolder, planned: Planned, open_run: OpenRun, name: str, device: str
     ) -> None:
         self.folder = folder
         self.name = name
         self.device = device
-        self._compiled = compiled
+        self.kernels = ""
+        self._planned = planned
         self._open_run = open_run
-        self._host = compiled.plan.host
+        self._host = planned.plan.host
         self._schedule_config = read_schedule_config(folder.path)
         self._tokenize = load_tokenizer(folder.path)
 
     def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
-        texts = {"prompt": prompt}
-        if guidance > 1:
-            texts["negative"] = negative_prompt
-        return {key: self._features(clean_prompt(text)) for key, text in texts.items()}
+        texts = {"negative": negative_prompt, "prompt": prompt}
+        return {half: self._features(clean_prompt(texts[half])) for half in guided_halves(guidance)}
 
     def denoise(
         self,
@@ -66,14 +72,15 @@ class PlanBackend:
         stop: int,
         on_step: OnStep | None = None,
     ) -> NDArray[np.float32]:
-        if not 0 <= start <= stop <= steps:
-            raise ValueError(f"cannot do steps {start} to {stop} of {steps}")
-        texts = [conditioning[half] for half in (HALVES if guidance > 1 else HALVES[1:])]
+        check_range(start, stop, steps)
+        texts = [conditioning[half] for half in guided_halves(guidance)]
         _, rows, columns = latent.shape
         longest = max(len(text) for text in texts)
         sizes = {"B": len(texts), "T": longest, "S": steps, "H": rows, "W": columns}
         with closing(self._open_run(sizes)) as run:
-            self._prepare(run, texts, longest, steps, guidance)
+            strides = self._prepare(run, texts, longest, steps)
+            run.write("advance", "strides", strides)
+            run.write("advance", "guidance", np.array([guidance], np.float32))
             run.write("denoise", "latent", latent)
             for step in range(start, stop):
                 run.write("denoise", "step", np.array([step], np.uint32))
@@ -82,6 +89,25 @@ class PlanBackend:
                 if on_step is not None:
                     on_step(step + 1, run.read("advance", "latent"))
             return run.read("advance", "latent")
+
+    @contextmanager
+    def velocities(
+        self, text: NDArray[np.float32], shape: tuple[int, ...], *, steps: int
+    ) -> Iterator[VelocityOf]:
+        _, rows, columns = shape
+        sizes = {"B": 1, "T": len(text), "S": steps, "H": rows, "W": columns}
+        with closing(self._open_run(sizes)) as run:
+            self._prepare(run, [text], len(text), steps)
+
+            def velocity(latent: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+                run.write("denoise", "latent", latent)
+                run.write("denoise", "step", np.array([step], np.uint32))
+                run.run("denoise")
+                [found] = run.read("denoise", "velocity")
+                result: NDArray[np.float32] = found
+                return result
+
+            yield velocity
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         _, rows, columns = latent.shape
@@ -97,7 +123,7 @@ class PlanBackend:
         ids = self._tokenize(text)
         embedding = self._host["text_encoder"]["embedding"]
         with closing(self._open_run({"T": len(ids)})) as run:
-            run.write("encode", "token_rows", self._compiled.read_rows(embedding, ids))
+            run.write("encode", "token_rows", self._planned.read_rows(embedding, ids))
             run.run("encode")
             return run.read("encode", "features")
 
@@ -107,9 +133,8 @@ class PlanBackend:
         texts: list[NDArray[np.float32]],
         longest: int,
         steps: int,
-        guidance: float,
-    ) -> None:
-        """Everything that is constant over the steps."""
+    ) -> NDArray[np.float32]:
+        """What is constant over the steps, of the texts and of the schedule. Its strides."""
         padded = np.zeros((len(texts), longest, self.folder.text_dim), np.float32)
         for place, text in zip(padded, texts, strict=True):
             place[: len(text)] = text
@@ -121,5 +146,4 @@ class PlanBackend:
         run.run("modulation")
         lengths = np.array([len(text) for text in texts], np.uint32)
         run.write("denoise", "text_lengths", lengths)
-        run.write("advance", "strides", schedule.strides.astype(np.float32))
-        run.write("advance", "guidance", np.array([guidance], np.float32))
+        return schedule.strides.astype(np.float32)

@@ -4,15 +4,23 @@ f32 everywhere unless asked for bf16 (for large models on CUDA: several times fa
 within 1e-5 of diffusers). The latent itself and the steps on it are f32 always.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffusion.backends import Conditioning, OnStep, Precision
+from diffusion.backends import (
+    Conditioning,
+    OnStep,
+    Precision,
+    VelocityOf,
+    check_range,
+    guided_halves,
+)
 from diffusion.cleaning import clean_prompt
 from diffusion.model_folder import ModelFolder
 from diffusion.schedule import Schedule, read_schedule_config
@@ -29,8 +37,11 @@ class TorchBackend:
     """One model folder loaded onto one device. See `diffusion.backends.Backend`."""
 
     name = "torch"
+    kernels = ""
 
     def __init__(self, folder: ModelFolder, precision: Precision = "f32") -> None:
+        if precision not in _DTYPES:
+            raise ValueError(f"the torch backend has no {precision}, but {' and '.join(_DTYPES)}")
         self.folder = folder
         self._device = _best_device()
         self.device = _describe(self._device)
@@ -45,13 +56,8 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
-        texts = {"prompt": prompt}
-        if guidance > 1:
-            texts["negative"] = negative_prompt
-        return {
-            key: self._text_encoder.encode(self._tokenize(clean_prompt(text))).float().cpu().numpy()
-            for key, text in texts.items()
-        }
+        texts = {"negative": negative_prompt, "prompt": prompt}
+        return {half: self._features(clean_prompt(texts[half])) for half in guided_halves(guidance)}
 
     @torch.inference_mode()
     def denoise(
@@ -65,18 +71,15 @@ class TorchBackend:
         stop: int,
         on_step: OnStep | None = None,
     ) -> NDArray[np.float32]:
-        if not 0 <= start <= stop <= steps:
-            raise ValueError(f"cannot do steps {start} to {stop} of {steps}")
-        guided = guidance > 1
-        halves = ("negative", "prompt") if guided else ("prompt",)
+        check_range(start, stop, steps)
+        halves = guided_halves(guidance)
         texts = [self._transformer.text_kv(torch.from_numpy(conditioning[half])) for half in halves]
         schedule, modulation = self._plan(steps)
-        patch = self._transformer.patch
-        rotation = self._transformer.rotation(latent.shape[1] // patch, latent.shape[2] // patch)
+        rotation = self._rotation(latent.shape)
         x = torch.tensor(latent, dtype=torch.float32, device=self._device)
         for step in range(start, stop):
             velocities = self._velocities(x, texts, modulation, step, rotation)
-            if guided:
+            if len(velocities) == 2:
                 without, given = velocities
                 velocity = without + guidance * (given - without)
             else:
@@ -87,6 +90,24 @@ class TorchBackend:
         result: NDArray[np.float32] = x.cpu().numpy()
         return result
 
+    @contextmanager
+    def velocities(
+        self, text: NDArray[np.float32], shape: tuple[int, ...], *, steps: int
+    ) -> Iterator[VelocityOf]:
+        with torch.inference_mode():
+            texts = [self._transformer.text_kv(torch.from_numpy(text))]
+            _, modulation = self._plan(steps)
+            rotation = self._rotation(shape)
+
+        def velocity(latent: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                x = torch.tensor(latent, dtype=torch.float32, device=self._device)
+                [found] = self._velocities(x, texts, modulation, step, rotation)
+                result: NDArray[np.float32] = found.cpu().numpy()
+            return result
+
+        yield velocity
+
     @torch.inference_mode()
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         x = torch.tensor(latent, dtype=torch.float32, device=self._device)
@@ -95,6 +116,24 @@ class TorchBackend:
         pixels = rgb.permute(1, 2, 0).cpu().numpy()
         result: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
         return result
+
+    def close(self) -> None:
+        """Its memory goes with the last reference to it; its threads now."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        del self._plan  # which holds this backend: it would wait for the garbage collector
+
+    def _features(self, text: str) -> NDArray[np.float32]:
+        """f32 [tokens, text_dim]"""
+        features: NDArray[np.float32] = (
+            self._text_encoder.encode(self._tokenize(text)).float().cpu().numpy()
+        )
+        return features
+
+    def _rotation(self, shape: Sequence[int]) -> torch.Tensor:
+        """Of latents of this shape."""
+        patch = self._transformer.patch
+        return self._transformer.rotation(shape[1] // patch, shape[2] // patch)
 
     def _velocities(
         self,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from diffusion.packaging.shards import MAX_SHARD_BYTES, Piece, Shard
 from diffusion.packaging.source import COMPONENTS, Component
@@ -77,6 +77,16 @@ class Manifest:
     def nbytes(self) -> int:
         """Of all different shards: what has to be fetched."""
         return sum(shard.nbytes for shard in set(self.shards))
+
+    def nbytes_of(self, part: Component | Literal["files"]) -> int:
+        """Of the shards that hold the weights of a component, or the files: what a worker fetches
+        that needs no more than them."""
+        if part == "files":
+            pieces = [piece for pieces in self.files.values() for piece in pieces]
+        else:
+            tensors = [t for name, t in self.tensors.items() if name.partition("/")[0] == part]
+            pieces = [piece for tensor in tensors for piece in tensor.pieces]
+        return sum(shard.nbytes for shard in {self.shards[piece.shard] for piece in pieces})
 
 
 def variant_name(dtypes: Mapping[Component, DType]) -> str:

@@ -1,10 +1,6 @@
 """From a diffusers folder to a package, in bounded memory, the same bytes from the same folder.
 
-Which weight is stored how:
-- vectors (norms, biases): f32 in every variant. They are below 0.3 % of the bytes.
-- matrices and convolutions: as the variant says, the embedding of the text encoder too.
-- but in int8 and int4, what comes first and last in a part stays f16 (`_EDGES`): 1 % of the bytes
-  of a large transformer, and two fifths of an int4 step's error in PRX-Emoji.
+Which weight is stored how, `storage.stored_as` says.
 
 A package comes into being under another name and is put in place when it is whole.
 """
@@ -45,11 +41,10 @@ from diffusion.packaging.storage import (
     as_matrix,
     encode,
     layout_of,
+    stored_as,
 )
 
 PLAN_FILE: Final = "plan.json"
-
-_EDGES: Final = ("img_in", "txt_in", "time_in", "final_layer.linear", "conv_in", "conv_out")
 _BLOCK_WEIGHTS: Final = 2**20  # encoded at a time by one thread: some 40 MB of scratch
 _MAX_THREADS: Final = 8
 _OPTIONAL_FILES: Final = ("vocabulary.json",)
@@ -74,13 +69,9 @@ class Packed:
     package_id: str
 
 
-def stored_as(weight: Weight, dtype: DType) -> DType:
-    """The type that a weight gets in a component of this type."""
-    if len(weight.shape) < 2:
-        return "f32"
-    if dtype in ("int8", "int4") and any(edge in weight.name for edge in _EDGES):
-        return "f16"
-    return dtype
+def by_rule(weight: Weight, dtype: DType) -> DType:
+    """As `storage.stored_as` says, and so as a plan expects it."""
+    return stored_as(weight.name, weight.shape, dtype)
 
 
 def pack_model(
@@ -90,7 +81,7 @@ def pack_model(
     *,
     plan: CompiledPlan | None = None,
     weights: Sequence[Weight] | None = None,
-    storing: Storing = stored_as,
+    storing: Storing = by_rule,
     max_shard: int = MAX_SHARD_BYTES,
     report: Report = lambda what, done, total: None,
 ) -> Packed:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from diffusion.model_folder import ModelFolderError, read_json
+from diffusion.model_folder import ModelFolderError, read_vae_config
 from diffusion.torch_parts.weights import Part, load_weights
 
 _EPS = 1e-6
@@ -24,7 +24,7 @@ class Decoder(Protocol):
 
 def load_decoder(folder: Path, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The decoder of `folder`. Raises ModelFolderError for a VAE that cannot be run."""
-    config = read_json(folder / "vae" / "config.json")
+    config = read_vae_config(folder)
     if config["_class_name"] == "AutoencoderDC":
         return _DeepCompression(folder, config, device, dtype)
     return _KL(folder, config, device, dtype)
@@ -55,7 +55,7 @@ class _KL:
         self._levels = len(config["block_out_channels"])
         self._resnets = int(config["layers_per_block"]) + 1
         self._scaling = float(config["scaling_factor"])
-        self._shift = float(config.get("shift_factor") or 0.0)
+        self._shift = float(config["shift_factor"] or 0.0)
         self._device, self._dtype = device, dtype
 
     def decode(self, latent: Tensor) -> Tensor:
