@@ -64,6 +64,23 @@ def test_a_model_is_found_by_name_and_the_seed_is_random(
     assert len(files) == 2
 
 
+def test_wgpu_gives_the_latents_of_torch(kl_folder: Path, tmp_path: Path) -> None:
+    for backend in ("wgpu", "torch"):
+        saved = {"out": tmp_path / f"{backend}.png", "latents_out": tmp_path / backend}
+        generate(kl_folder, backend=backend, **saved)
+    ours, theirs = (np.load(tmp_path / backend) for backend in ("wgpu", "torch"))
+    assert np.linalg.norm(ours - theirs) < 1e-4 * np.linalg.norm(theirs)
+
+
+def test_wgpu_without_a_device_is_refused_in_one_line(
+    kl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VK_DRIVER_FILES", "/nonexistent")
+    with pytest.raises(CommandError, match="neither Vulkan nor Metal nor DX12") as refusal:
+        generate(kl_folder, tmp_path / "a.png", backend="wgpu")
+    assert "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,6 +1,7 @@
 """What can be asked for, and how a refusal reads."""
 
 import dataclasses
+import inspect
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from diffusion.model_folder import (
     ModelFolderError,
     find_models,
     read_model_folder,
+    read_vae_config,
 )
 from diffusion.settings import Limits, Settings, SettingsError, check, refusals
 
@@ -178,3 +180,16 @@ def test_what_the_site_needs_never_imports_torch() -> None:
     code += "assert not {'torch', 'transformers', 'diffusers'} & sys.modules.keys()"
     source = Path(__file__).parents[2] / "queue"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})
+
+
+@pytest.mark.parametrize("vae", ["AutoencoderKL", "AutoencoderDC"])
+def test_what_a_vae_leaves_out_is_what_diffusers_takes(tmp_path: Path, vae: str) -> None:
+    """Files that diffusers' own conversion of PRX writes leave out most."""
+    import diffusers
+
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({"_class_name": vae}))
+    ours = read_vae_config(tmp_path)
+    parameters = inspect.signature(getattr(diffusers, vae).__init__).parameters
+    theirs = {name: parameters[name].default for name in ours if name != "_class_name"}
+    assert ours == json.loads(json.dumps(theirs | {"_class_name": vae}))

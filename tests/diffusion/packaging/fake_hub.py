@@ -34,6 +34,8 @@ class FakeHub:
         self.gated = False
         self.asked: list[tuple[str, str, dict[str, str]]] = []  # host, path, headers
         self.bytes_sent = 0
+        self.answering = 0
+        self.changed = threading.Condition()
         self._signatures: dict[str, int] = {}
         self._servers = [
             ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, kind)) for kind in ("hub", "cdn")
@@ -67,6 +69,12 @@ class FakeHub:
         self._signatures[signature] = left - 1
         return left > 0
 
+    def forget_bytes(self) -> None:
+        """Count anew, once what nobody waits for any more has been sent as well."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.answering == 0, 20)
+            self.bytes_sent = 0
+
     def downloads(self, name: str) -> list[str | None]:
         """The ranges in which a file was asked of the CDN."""
         return [
@@ -88,7 +96,15 @@ def _handler(hub: FakeHub, kind: str) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             hub.asked.append((kind, self.path, {k.lower(): v for k, v in self.headers.items()}))
             url = urlsplit(self.path)
-            (self.on_cdn if kind == "cdn" else self.on_hub)(unquote(url.path), parse_qs(url.query))
+            answer = self.on_cdn if kind == "cdn" else self.on_hub
+            with hub.changed:
+                hub.answering += 1
+            try:
+                answer(unquote(url.path), parse_qs(url.query))
+            finally:
+                with hub.changed:
+                    hub.answering -= 1
+                    hub.changed.notify_all()
 
         do_HEAD = do_GET  # noqa: N815
 

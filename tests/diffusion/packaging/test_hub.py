@@ -130,7 +130,7 @@ def test_the_next_fetch_uses_what_an_interrupted_one_had(hub, root, repository):
         fetch(snapshot, root, interrupt)
     assert find_models(root) == {}
     assert snapshot.missing_bytes(root) <= snapshot.nbytes - got
-    hub.bytes_sent = 0
+    hub.forget_bytes()
     gained: list[int] = []
     folder = fetch(snapshot, root, gained.append)
     assert sum(gained) == hub.bytes_sent == snapshot.nbytes - got

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusion.model_folder import ModelFolderError
 from diffusion.packaging.manifest import dtypes_of, read_manifest
-from diffusion.packaging.pack import CompiledPlan, pack_model, stored_as
+from diffusion.packaging.pack import CompiledPlan, by_rule, pack_model
 from diffusion.packaging.package import Package
 from diffusion.packaging.source import folder_weights
 from diffusion.packaging.storage import as_matrix
@@ -213,7 +213,7 @@ def test_progress_reaches_its_end(kl_folder, tmp_path):
 
 
 def test_edges_are_told_from_norms_and_biases(kl_folder):
-    kept = {w.name for w in folder_weights(kl_folder) if stored_as(w, "int4") == "f16"}
+    kept = {w.name for w in folder_weights(kl_folder) if by_rule(w, "int4") == "f16"}
     assert "decoder.conv_in.weight" in kept
     assert not any(name.endswith(".bias") or "norm" in name for name in kept)
 
