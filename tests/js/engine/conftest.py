@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from p2pweb import middleware
+from rooms.policy import policy
 from tests.browser import listen_for_errors
 
 ROOT = Path(__file__).parents[3]
@@ -37,8 +37,7 @@ class _Files(SimpleHTTPRequestHandler):
     extensions_map = {".js": "text/javascript", ".mjs": "text/javascript"}  # noqa: RUF012
 
     def end_headers(self) -> None:
-        policy = middleware._POLICY.format(nonce="none")
-        self.send_header("Content-Security-Policy", policy)
+        self.send_header("Content-Security-Policy", policy("'nonce-none'"))
         super().end_headers()
 
     def do_GET(self) -> None:
