@@ -8,12 +8,15 @@ from uuid import UUID
 
 from django.conf import settings as site
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from genqueue import events, fairness, files, presence, protocol
+from genqueue import checks, departure, events, fairness, files, presence, protocol
+from genqueue.check_models import Check
 from genqueue.clients import client_label, new_job_token
+from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.locks import lock_client, lock_room
-from genqueue.models import Chunk, ChunkKind, Image, Job, RemovedClient, Room
+from genqueue.models import Chunk, Image, Job, RemovedClient, Room, Worker
 from genqueue.problems import Problem
 from genqueue.transitions import (
     CHUNK_LIVE,
@@ -22,6 +25,7 @@ from genqueue.transitions import (
     ChunkState,
     ImageState,
     JobState,
+    WorkerState,
     lock_job,
     move,
 )
@@ -109,9 +113,10 @@ def _cancel_images(job: Job) -> None:
     for chunk in Chunk.objects.filter(job=job, state__in=CHUNK_LIVE):
         move(Chunk, chunk.pk, chunk.state, ChunkState.CANCELLED, deadline=None, finished_at=now)
     for image in Image.objects.filter(job=job).exclude(state__in=IMAGE_ENDED):
-        move(Image, image.pk, image.state, ImageState.CANCELLED, finished_at=now)
-        files.delete_on_commit(files.working_files(image))
+        move(Image, image.pk, image.state, ImageState.CANCELLED, finished_at=now, picture="")
+        files.delete_on_commit([image.picture, *files.working_files(image)])
         image.checkpoints.all().delete()
+    checks.drop(Check.objects.filter(job=job))
     files.delete_on_commit([job.conditioning])
 
 
@@ -128,6 +133,7 @@ def delete_image(image: Image) -> None:
     if image.state not in IMAGE_ENDED:
         raise Problem("not-finished", 409, "This picture is not finished: cancel its job instead.")
     job = image.job
+    checks.drop(Check.objects.filter(image=image))
     files.delete_on_commit([image.picture, *files.working_files(image)])
     image.delete()
     if job.state in JOB_ENDED and not job.images.filter(state=ImageState.DONE).exists():
@@ -198,14 +204,41 @@ def join_server(room: Room, helps: bool = True) -> None:
         fairness.wake_workers()
 
 
+def let_tabs_help(room: Room, helps: bool) -> None:
+    """Let the tabs of people in this room compute, or not: those that do stop within one step."""
+    with transaction.atomic():
+        Room.objects.filter(pk=room.pk).update(tabs_help=helps)
+        events.announce(room.pk)
+    room.tabs_help = helps
+    if not helps:  # with the room's row let go: leases end under the locks of their jobs
+        _send_home(_brought_to(room))
+
+
+def _brought_to(room: Room) -> QuerySet[Worker]:
+    """The tabs and helpers that people have brought and that are here."""
+    here = Worker.objects.filter(room=room).exclude(state=WorkerState.GONE)
+    return here.exclude(kind=WorkerKind.CELERY)
+
+
+def _send_home(brought: QuerySet[Worker]) -> None:
+    """Their leases go back, and their sockets hear why (`tabs.stand`)."""
+    for worker_id in brought.values_list("pk", flat=True):
+        departure.worker_is_gone(worker_id, crashed=False)
+
+
 def remove_client(room: Room, label: str) -> None:
-    """Cancel what this client has in the room, and take no more from it."""
+    """Cancel what this client has in the room, take no more from it and let none of its tabs
+    compute.
+    """
     with transaction.atomic():
         lock_room(room.pk)  # a job is added before this, and seen below, or finds the door shut
         RemovedClient.objects.get_or_create(room=room, label=label)
     for job in Job.objects.filter(room=room).unfinished():
         if client_label(job.client) == label:
             cancel_job(job)
+    brought = _brought_to(room)
+    theirs = [worker.pk for worker in brought if client_label(worker.client) == label]
+    _send_home(brought.filter(pk__in=theirs))
     events.announce(room.pk)
 
 

@@ -6,11 +6,15 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
 from genqueue import actions, statistics
+from genqueue import timeline as timelines
+from genqueue.check_models import Check, ShutOut
 from genqueue.clients import client_label
 from genqueue.models import Chunk, Image, Job, Room, Worker
 from genqueue.problems import Problem
@@ -120,6 +124,16 @@ class ImageAdmin(ReadOnly):
     list_select_related = ("job", "worker")
     ordering = ("-pk",)  # as they were made, and the index of that is there
     actions = ("remove",)
+    exclude = ("timeline",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        shown = [n for n in super().get_readonly_fields(request, obj) if n not in self.exclude]
+        return [*shown, "who_did_what"]
+
+    @admin.display(description="who did what")
+    def who_did_what(self, image: Image) -> SafeString:
+        """Every lease of it; chunks, with their errors, are forgotten before."""
+        return render_to_string("admin/queue/timeline.html", timelines.as_json(image))
 
     @admin.display
     def prompt(self, image: Image) -> str:
@@ -145,25 +159,62 @@ class ImageAdmin(ReadOnly):
 @admin.register(Chunk)
 class ChunkAdmin(ReadOnly):
     list_display = (
-        "id", "__str__", "job", "image", "state", "worker", "attempt", "faults", "deadline",
-        "seconds",
+        "id", "__str__", "job", "image", "state", "worker", "device", "kernels", "leased_at",
+        "finished_at", "seconds", "attempt", "faults", "deadline",
     )  # fmt: skip
     list_filter = ("state", "kind", "worker")
     search_fields = ("job__prompt", "job__id", "error")
     list_select_related = ("job", "image", "worker")
     ordering = ("-id",)
 
+    @admin.display
+    def device(self, chunk: Chunk) -> str:
+        return chunk.worker.device if chunk.worker else ""
+
+
+@admin.register(Check)
+class CheckAdmin(ReadOnly):
+    """What tabs and helpers have handed in, and what others found of it."""
+
+    list_display = (
+        "id", "__str__", "job", "image", "state", "worker", "variant", "checker", "distance",
+        "limit", "opinions", "created_at", "settled_at",
+    )  # fmt: skip
+    list_filter = ("state", "kind")
+    search_fields = ("job__prompt", "job__id", "worker__name")
+    list_select_related = ("job", "image", "worker", "checker")
+    ordering = ("-id",)
+    exclude = ("client", "second_client")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [n for n in super().get_readonly_fields(request, obj) if n not in self.exclude]
+
+
+@admin.register(ShutOut)
+class ShutOutAdmin(ReadOnly):
+    """Who computes no more in which room. Removing a row lets them in again."""
+
+    list_display = ("name", "room", "label", "kind", "start", "stop", "distance", "limit",
+                    "created_at")  # fmt: skip
+    list_filter = ("kind",)
+    search_fields = ("name", "room__id", "label")
+    ordering = ("-created_at",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly):
     list_display = (
-        "name", "kind", "state", "device", "room", "chunks_done", "steps_done", "last_seen_at",
+        "name", "kind", "state", "device", "variant", "kernels", "software", "room", "chunks_done",
+        "steps_done", "valid", "last_seen_at",
     )  # fmt: skip
-    list_filter = ("state", "kind")
+    list_filter = ("state", "kind", "software")
     search_fields = ("name", "device", "host")
     list_select_related = ("room",)
     ordering = ("-last_seen_at",)
-    exclude = ("token_hash",)
+    exclude = ("client", "token_hash")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [n for n in super().get_readonly_fields(request, obj) if n not in self.exclude]
@@ -172,9 +223,10 @@ class WorkerAdmin(ReadOnly):
 @admin.register(Room)
 class RoomAdmin(ReadOnly):
     list_display = (
-        "id", "title", "listed", "paused", "server_helps", "waiting", "running", "created_at",
+        "id", "title", "listed", "paused", "server_helps", "tabs_help", "waiting", "running",
+        "created_at",
     )  # fmt: skip
-    list_filter = ("paused", "listed", "server_helps")
+    list_filter = ("paused", "listed", "server_helps", "tabs_help")
     search_fields = ("id", "title")
     ordering = ("-created_at",)
     editable = ("title", "listed")

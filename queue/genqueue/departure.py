@@ -1,6 +1,7 @@
 """What a worker leaves behind: its leases go back, and what waited for it is open to everybody.
 
-Called by whoever knows: the worker when it stops or starts anew, its supervisor, the sweeper.
+Called by whoever knows: the worker when it stops or starts anew, its supervisor, a tab's socket,
+the sweeper.
 """
 
 from uuid import UUID

@@ -4,6 +4,7 @@ The order: the room served least recently, in it the client served least recentl
 client's jobs in order, then the images of a job in order. One turn is one image (with the
 encoding, for the first of a job). A worker stays with its image until it is done, unless its
 room was paused or a clearly faster worker is idle: that one also begins before slower ones.
+Checks (`checks`) come first: they are short, and who waits for them waits with a finished picture.
 
 `simulation.py` plays the same order forward, to say positions and expected times.
 """
@@ -14,6 +15,7 @@ from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -21,13 +23,17 @@ from django.utils import timezone
 
 from genqueue import speeds
 from genqueue.breaker import Breaker
-from genqueue.models import Chunk, ChunkKind, Job, Room, Turn, Worker
+from genqueue.check_models import Check
+from genqueue.kinds import ChunkKind, WorkerKind
+from genqueue.models import Chunk, Job, Room, Turn, Worker
 from genqueue.transitions import ChunkState, ImageState, WorkerState
 
 # A chunk waits this long for the worker that has its latent in memory. It asks again within
 # milliseconds when it is alive.
 RESERVED = timedelta(seconds=2)
 CLEARLY_FASTER = 1.3
+TRUSTED_FIRST = timedelta(seconds=10)  # a check waits so long for one of the server's workers
+MOST_OPINIONS = 2  # of untrusted checkers who disagree, before only a trusted one may decide
 TURNS_KEPT = timedelta(days=1)
 
 _broker = Breaker("The broker")
@@ -36,30 +42,103 @@ _broker = Breaker("The broker")
 def open_to(worker: Worker) -> QuerySet[Chunk]:
     """Pending chunks that this worker may lease: of models that it has, in rooms where it helps.
 
-    What it has failed at is left to others that could do it, as long as there are any: a broken
-    worker is the soonest to ask again, and would fail everything.
+    A chunk that somebody has failed at may be left to others (`_left_to_others`).
     """
     open_chunks = Chunk.objects.filter(
         state=ChunkState.PENDING, job__room__paused=False, job__model__in=worker.model_names
     )
-    if worker.room_id is not None:
-        open_chunks = open_chunks.filter(job__room_id=worker.room_id)
-    else:
+    if worker.room_id is None:
         open_chunks = open_chunks.filter(job__room__server_helps=True)
-    others = Worker.objects.online().filter(state=WorkerState.READY, room=worker.room_id)
-    others_have = {name for other in others.exclude(pk=worker.pk) for name in other.model_names}
-    failed_here = Q(faults__gt=0, worker=worker, job__model__in=others_have)
-    return open_chunks.exclude(failed_here) if others_have else open_chunks
+    else:
+        open_chunks = open_chunks.filter(job__room_id=worker.room_id)
+        if worker.kind != WorkerKind.CELERY:
+            open_chunks = open_chunks.filter(job__room__tabs_help=True)
+    open_chunks = _less_its_own(worker, open_chunks)
+    left = _left_to_others(worker, open_chunks)
+    return open_chunks.exclude(pk__in=left) if left else open_chunks
+
+
+def _less_its_own(worker: Worker, chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
+    """Nobody checks what the same client has handed in; twin of `may_check`."""
+    if worker.kind == WorkerKind.CELERY:
+        return chunks
+    theirs = Q(check_of__client=worker.client) | Q(check_of__second_client=worker.client)
+    undecided = Q(check_of__opinions__gte=MOST_OPINIONS)
+    return chunks.exclude(Q(kind=ChunkKind.CHECK) & (theirs | undecided))
+
+
+def may_check(worker: Worker, check: Check) -> bool:
+    """Twin of `_less_its_own`."""
+    if worker.kind == WorkerKind.CELERY:
+        return True
+    decided_by_anybody = check.opinions < MOST_OPINIONS
+    return decided_by_anybody and worker.client not in (check.client, check.second_client)
+
+
+def has_checker(check: Check) -> bool:
+    """Whether somebody is here who may compute this again."""
+    ready = Worker.objects.online().filter(state=WorkerState.READY)
+    return any(may_do(worker, check.job) and may_check(worker, check) for worker in ready)
+
+
+def may_do(worker: Worker, job: Job) -> bool:
+    """Whether this worker helps in the job's room and has its model. Twin of `open_to`."""
+    if worker.room_id is None:
+        helps = job.room.server_helps
+    else:
+        helps = worker.room_id == job.room_id
+        helps = helps and (worker.kind == WorkerKind.CELERY or job.room.tabs_help)
+    return helps and job.model in worker.model_names
+
+
+def _left_to_others(worker: Worker, chunks: QuerySet[Chunk]) -> list[int]:
+    """Chunks that this worker does not try while others could.
+
+    - What it has failed at itself: a broken worker is the soonest to ask again, and would fail
+      everything.
+    - The last try, for a tab or a helper while one of the server's workers could do it: they are
+      anybody's, and must not be able to fail what others asked for.
+    - A young check, for a tab or a helper while one of the server's workers could make it.
+    """
+    special = Q(faults__gt=0)
+    if worker.kind != WorkerKind.CELERY:
+        special |= Q(kind=ChunkKind.CHECK, created_at__gt=timezone.now() - TRUSTED_FIRST)
+    found = list(chunks.filter(special).select_related("job__room", "check_of"))
+    if not found:
+        return []
+    ready = Worker.objects.online().filter(state=WorkerState.READY).exclude(pk=worker.pk)
+    others = list(ready)
+    left = []
+    for chunk in found:
+        able = [other for other in others if may_do(other, chunk.job)]
+        if chunk.check_of is not None:
+            able = [other for other in able if may_check(other, chunk.check_of)]
+        if _is_left(worker, chunk, able):
+            left.append(chunk.pk)
+    return left
+
+
+def _is_left(worker: Worker, chunk: Chunk, able: list[Worker]) -> bool:
+    failed_here = chunk.faults > 0 and chunk.worker_id == worker.pk
+    last_try = chunk.faults >= settings.MAX_FAULTS - 1
+    ours = [other for other in able if other.kind == WorkerKind.CELERY and other.room_id is None]
+    if worker.kind == WorkerKind.CELERY:
+        return failed_here and bool(ours if last_try else able)  # the last try is left to us
+    young = chunk.kind == ChunkKind.CHECK and timezone.now() - chunk.created_at < TRUSTED_FIRST
+    return bool(ours and (last_try or young)) or (failed_here and bool(able))
 
 
 def next_chunk(worker: Worker) -> Chunk | None:
     """The chunk this worker should lease now, or None."""
     chunks = open_to(worker).select_related("job__room")
+    check = chunks.filter(kind=ChunkKind.CHECK).order_by("created_at", "pk").first()
+    if check is not None:
+        return check
     rivals = _Rivals(worker)
-    own = chunks.filter(image__worker=worker).order_by("created_at").first()
+    own = chunks.filter(image__worker=worker).order_by("created_at", "pk").first()
     if own is not None and not rivals.take_over(own):
         return own
-    orphan = _orphans(chunks).order_by("created_at").first()
+    orphan = _orphans(chunks).order_by("created_at", "pk").first()
     if orphan is not None:
         return orphan
     fresh = _in_order(_fresh(chunks)).first()
@@ -92,7 +171,7 @@ def _in_order(fresh: QuerySet[Chunk]) -> QuerySet[Chunk]:
 def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
     """An image of another worker: of one that does not come, or is clearly slower than we are."""
     held = chunks.exclude(image__worker=None).select_related("job__room", "image")
-    for chunk in held.order_by("created_at")[:20]:
+    for chunk in held.order_by("created_at", "pk")[:20]:
         assert chunk.image is not None
         if not is_young(chunk):
             return chunk
@@ -138,7 +217,7 @@ class _Rivals:
     def _for(self, chunk: Chunk) -> Iterator[Worker]:
         if is_young(chunk):
             for rival in self._idle:
-                able = chunk.job.model in rival.model_names and chunk.job.room.server_helps
+                able = may_do(rival, chunk.job)
                 if able and self.clearly_faster(rival.pk, self.worker.pk, chunk.job):
                     yield rival
 
@@ -152,10 +231,10 @@ class _Rivals:
 
 
 def idle_workers(besides: UUID | None = None) -> list[Worker]:
-    """The server's ready workers that hold no lease, nor an image whose next chunk has just become
-    open: such a worker is about to ask by itself.
+    """Ready workers that hold no lease, nor an image whose next chunk has just become open: such a
+    worker is about to ask by itself.
     """
-    ready = Worker.objects.online().filter(state=WorkerState.READY, room=None)
+    ready = Worker.objects.online().filter(state=WorkerState.READY)
     others = [worker for worker in ready if worker.pk != besides]
     if not others:
         return []
@@ -201,18 +280,18 @@ def queue_of(worker_id: UUID) -> str:
 
 
 def wake_workers(besides: UUID | None = None) -> None:
-    """On commit, send a message to every idle worker that could lease something.
+    """On commit, send a message to every idle Celery worker that could lease something.
 
     besides: a worker that asks again by itself. So do those that load or compute now, when they
-    have done. A broker that cannot be reached loses the message and nothing else: the sweeper sends
-    another.
+    have done, and tabs, whose sockets hear of every change (`rooms.work`). A broker that cannot be
+    reached loses the message and nothing else: the sweeper sends another.
     """
     transaction.on_commit(lambda: _send_wake_ups(besides), robust=True)
 
 
 def _send_wake_ups(besides: UUID | None) -> None:
     for worker in idle_workers(besides):
-        if open_to(worker).exists():
+        if worker.kind == WorkerKind.CELERY and open_to(worker).exists():
             wake(worker.pk)
 
 

@@ -1,8 +1,9 @@
 """Positions and expected times: the queue as it is now, played forward with measured speeds.
 
-It does not know: jobs that others will add, rooms that will be paused or resumed, faults, workers
-that will come or go, and how long it takes to load another model. A job's expected time is None
-while a kind of chunk that it waits for was never measured, and while nobody who is ready may do it.
+It does not know: jobs that others will add, rooms that will be paused or resumed, faults, checks,
+workers that will come or go, and how long it takes to load another model. A job's expected time is
+None while a kind of chunk that it waits for was never measured, and while nobody who is ready may
+do it.
 """
 
 import threading
@@ -14,7 +15,8 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Turn, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
 from genqueue.simulation import Hand, Line, Pace, Picture, Place, Play, Run, Task
 from genqueue.speeds import Kind, Speeds, kind_of, steps_of_chunk
 from genqueue.transitions import (
@@ -152,6 +154,8 @@ class _Scene:
             task = self.tasks[image.job_id]
             pictures[image.pk] = Picture(task, image.step)
             task.pictures.append(pictures[image.pk])
+            if image.picture:  # it waits for a check, which is not foreseen
+                pictures[image.pk].ends = 0.0
         live = Chunk.objects.filter(state__in=CHUNK_LIVE)
         for chunk in live.order_by("created_at", "pk"):
             of_job = self.tasks.get(chunk.job_id)

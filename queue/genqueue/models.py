@@ -13,6 +13,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from genqueue.check_models import Check
+from genqueue.kinds import ChunkKind, Doubt, WorkerKind
 from genqueue.transitions import (
     CHUNK_LIVE,
     IMAGE_ENDED,
@@ -22,18 +24,6 @@ from genqueue.transitions import (
     JobState,
     WorkerState,
 )
-
-
-class ChunkKind(models.TextChoices):
-    ENCODE = "encode"  # once a job: prompt to conditioning
-    DENOISE = "denoise"  # one image, steps start..stop
-    DECODE = "decode"  # one image: latent to picture
-
-
-class WorkerKind(models.TextChoices):
-    CELERY = "celery"
-    TAB = "tab"
-    REMOTE = "remote"
 
 
 class RoomQuerySet(models.QuerySet["Room"]):
@@ -63,6 +53,7 @@ class Room(models.Model):
     listed = models.BooleanField(default=False)
     paused = models.BooleanField(default=False)
     server_helps = models.BooleanField(default=True)
+    tabs_help = models.BooleanField(default=True, help_text="tabs of people in it may compute")
     created_at = models.DateTimeField(default=timezone.now)
     visited_at = models.DateTimeField(
         default=timezone.now, db_index=True, help_text="to the hour; see genqueue.retention"
@@ -143,7 +134,23 @@ class Worker(models.Model):
         Room, models.CASCADE, null=True, blank=True, related_name="workers",
         help_text="empty: the server's own, helps in every room that lets it",
     )  # fmt: skip
+    client = models.CharField(
+        max_length=32, blank=True, help_text="client id of whose tab it is; never shown to others"
+    )
+    variant = models.CharField(
+        max_length=40, blank=True, help_text="how a tab's package stores the weights"
+    )
+    software = models.BooleanField(default=False, help_text="a tab without a GPU of its own")
+    kernels = models.CharField(
+        max_length=120, blank=True, help_text="variants of WebGPU kernels; empty: it has none"
+    )
     token_hash = models.CharField(max_length=64, blank=True)
+    network = models.CharField(
+        max_length=32, blank=True, help_text="hash of the network that a tab or helper came from"
+    )
+    valid = models.PositiveIntegerField(
+        default=0, help_text="results of it that others have computed alike"
+    )
     started_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
     chunks_done = models.PositiveIntegerField(default=0)
@@ -152,9 +159,14 @@ class Worker(models.Model):
     objects = WorkerQuerySet.as_manager()
 
     class Meta:
+        indexes: ClassVar = [models.Index(fields=["room", "state"], name="queue_worker_room")]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(state__in=WorkerState.values), name="worker_state_is_known"
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind=WorkerKind.TAB) | (Q(room__isnull=False) & ~Q(client="")),
+                name="tab_is_somebodys_in_a_room",
             ),
         ]
 
@@ -272,9 +284,22 @@ class Image(models.Model):
         help_text="who computes it, or last did",
     )  # fmt: skip
     picture = models.CharField(max_length=200, blank=True, help_text="name in the storage")
+    doubt = models.CharField(
+        max_length=10,
+        choices=Doubt,
+        blank=True,
+        help_text="of a finished one: what checks left open",
+    )
+    put_back = models.PositiveIntegerField(
+        default=0, help_text="how often it went back to an earlier step; what workers have in"
+        " memory of it is not to be trusted then",
+    )  # fmt: skip
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     seconds = models.FloatField(default=0, help_text="computing time of its finished chunks")
+    timeline = models.JSONField(
+        default=dict, blank=True, help_text="who computed what, and when; see genqueue.timeline"
+    )
 
     class Meta:
         ordering: ClassVar = ["job_id", "index"]  # by "job" it would join the jobs for their order
@@ -315,6 +340,10 @@ class Chunk(models.Model):
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="chunks")
     image = models.ForeignKey(Image, models.CASCADE, null=True, blank=True, related_name="chunks")
+    check_of = models.ForeignKey(
+        Check, models.CASCADE, null=True, blank=True, related_name="chunks",
+        help_text="what a `check` chunk computes again; it has no image of its own",
+    )  # fmt: skip
     kind = models.CharField(max_length=8, choices=ChunkKind)
     start = models.PositiveIntegerField(default=0)
     stop = models.PositiveIntegerField(default=0)
@@ -329,6 +358,9 @@ class Chunk(models.Model):
     leased_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     seconds = models.FloatField(null=True, blank=True, help_text="computing time")
+    kernels = models.CharField(
+        max_length=120, blank=True, help_text="variants of kernels that computed it"
+    )
     error = models.TextField(blank=True)
 
     class Meta:
@@ -352,9 +384,14 @@ class Chunk(models.Model):
                 name="chunk_has_a_holder_iff_leased",
             ),
             models.CheckConstraint(
-                condition=Q(kind=ChunkKind.ENCODE, image__isnull=True)
-                | (~Q(kind=ChunkKind.ENCODE) & Q(image__isnull=False)),
-                name="chunk_image_unless_encode",
+                condition=Q(kind__in=[ChunkKind.ENCODE, ChunkKind.CHECK], image__isnull=True)
+                | (~Q(kind__in=[ChunkKind.ENCODE, ChunkKind.CHECK]) & Q(image__isnull=False)),
+                name="chunk_image_unless_encode_or_check",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind=ChunkKind.CHECK, check_of__isnull=False)
+                | (~Q(kind=ChunkKind.CHECK) & Q(check_of__isnull=True)),
+                name="chunk_checks_iff_check",
             ),
             models.CheckConstraint(
                 condition=Q(kind=ChunkKind.DENOISE, start__lt=F("stop"))
@@ -368,6 +405,11 @@ class Chunk(models.Model):
                 fields=["job"], condition=Q(kind=ChunkKind.ENCODE), name="one_encode_chunk_a_job"
             ),
             models.UniqueConstraint(fields=["image", "kind", "start"], name="one_chunk_a_range"),
+            models.UniqueConstraint(
+                fields=["check_of"],
+                condition=Q(state__in=CHUNK_LIVE),
+                name="one_live_chunk_a_check",
+            ),
         ]
 
     def __str__(self) -> str:

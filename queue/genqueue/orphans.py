@@ -18,8 +18,9 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 
 from genqueue import files
+from genqueue.check_models import Check
 from genqueue.models import Checkpoint, Chunk, Image, Job
-from genqueue.transitions import IMAGE_ENDED, ChunkState
+from genqueue.transitions import CHECK_LIVE, IMAGE_ENDED, ChunkState
 
 OLD = timedelta(minutes=10)
 BEAT = timedelta(hours=1)
@@ -92,5 +93,8 @@ def _named(job_ids: Iterable[UUID]) -> Iterator[str]:
     images = Image.objects.filter(job__in=job_ids)
     yield from images.values_list("picture", flat=True)
     yield from Checkpoint.objects.filter(image__in=images).values_list("latent", flat=True)
+    checks = Check.objects.filter(job__in=job_ids, state__in=CHECK_LIVE)
+    for names in checks.values_list("given", "result", "second"):
+        yield from names
     for image in images.exclude(state__in=IMAGE_ENDED):
         yield files.preview_name(image, 0).removesuffix("0.webp")

@@ -26,7 +26,7 @@ from diffusion.packaging.storage import DTYPES, DType
 from genqueue import choices
 from genqueue.plans import planned
 from genqueue.problems import Problem, not_found
-from genqueue.shapes import PackageJson
+from genqueue.shapes import PackageJson, PackagePartsJson
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,9 @@ SMALL_BYTES: Final = 256 * 2**20  # of weights: packed when asked for
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SHARD: Final = re.compile(r"[0-9a-f]{64}")
-_making = threading.Lock()  # one at a time: it takes all cores
+_MOST_PLANS: Final = 64  # whose hashes are remembered
+making = threading.Lock()  # one at a time: it takes all cores
+_plan_hashes: dict[tuple[object, ...], str] = {}
 
 
 def place(model: str, variant: str) -> Path:
@@ -54,7 +56,7 @@ def make(
     Raises ModelFolderError for what cannot be packed.
     """
     out = place(name, variant_name(dtypes))
-    source = _fingerprint(model, dtypes)  # before: a change meanwhile makes the package stale
+    source = fingerprint(model, dtypes)  # before: a change meanwhile makes the package stale
     packed = pack(model, out, dtypes, report)
     _note(out).write_text(source)
     return packed
@@ -80,9 +82,9 @@ def manifest_file(model: str, variant: str) -> Path:
     folder, path = _find(model, variant)
     if _is_ready(folder, path):
         return path / manifest.FILE_NAME
-    if folder is None or variant not in DTYPES or _weights_bytes(folder) > SMALL_BYTES:
+    if folder is None or variant not in DTYPES or not is_small(folder):
         raise _none(f"Make it with: manage.py pack_model {model} --dtype ...")
-    with _making:
+    with making:
         if not _is_ready(folder, path):  # somebody else may have waited for the same
             try:
                 make(model, folder, dtypes_of(variant))
@@ -106,8 +108,8 @@ def listed() -> list[PackageJson]:
     found = []
     for name, folder in choices.models().items():
         root = place(name, "int8").parent
-        there = {path.name for path in root.iterdir()} if root.is_dir() else set()
-        small = _weights_bytes(folder) <= SMALL_BYTES
+        there = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+        small = is_small(folder)
         for variant in sorted(there | set(DTYPES if small else ())):
             entry = _package(name, folder, variant, small)
             if entry is not None:
@@ -123,13 +125,24 @@ def _package(name: str, folder: ModelFolder, variant: str, small: bool) -> Packa
         known = _read(file, file.stat().st_mtime_ns)
     elif not (small and variant in DTYPES):
         return None
+    made = known[1] if known else None
     return PackageJson(
         model=name,
         variant=variant,
         url=f"{URL}/{name}/{variant}/{manifest.FILE_NAME}",
         package_id=known[0] if known else None,
-        model_id=known[1].model_id if known else None,
-        bytes=known[1].nbytes if known else None,
+        model_id=made.model_id if made else None,
+        bytes=made.nbytes if made else None,
+        parts=_parts(made) if made else None,
+    )
+
+
+def _parts(made: Manifest) -> PackagePartsJson:
+    return PackagePartsJson(
+        text_encoder=made.nbytes_of("text_encoder"),
+        transformer=made.nbytes_of("transformer"),
+        vae=made.nbytes_of("vae"),
+        files=made.nbytes_of("files"),
     )
 
 
@@ -163,7 +176,7 @@ def _is_ready(folder: ModelFolder | None, path: Path) -> bool:
     if folder is None:
         return True
     dtypes = dtypes_of(path.name)
-    return note.is_file() and note.read_text() == _fingerprint(folder, dtypes)
+    return note.is_file() and note.read_text() == fingerprint(folder, dtypes)
 
 
 def _note(path: Path) -> Path:
@@ -171,24 +184,45 @@ def _note(path: Path) -> Path:
     return path.with_name(f".{path.name}.source")
 
 
-def _fingerprint(model: ModelFolder, dtypes: Mapping[Component, DType]) -> str:
+def fingerprint(model: ModelFolder, dtypes: Mapping[Component, DType]) -> str:
     """Changes with the model, its plan and its shaders. Hashing gigabytes would take too long."""
+    files = _state_of(model.path)
+    plan = _plan_hash(model, dtypes, files)
+    return hashlib.sha256(json.dumps([manifest.VERSION, files, plan]).encode()).hexdigest()
+
+
+def _plan_hash(model: ModelFolder, dtypes: Mapping[Component, DType], files: str) -> str:
+    """Compiling takes tenths of a second, and lists of packages are asked for all the time: it is
+    done again when a file of the model or a shader has changed."""
+    shaders = _state_of(Path(settings.WGSL_DIR))
+    compiled_from = (planned, str(model.path), variant_name(dtypes), files, shaders)
+    if compiled_from not in _plan_hashes:
+        found = planned(model, dtypes)
+        plan = None if found is None else [found.plan.text, sorted(found.plan.wgsl.items())]
+        while len(_plan_hashes) >= _MOST_PLANS:
+            _plan_hashes.pop(next(iter(_plan_hashes)), None)
+        _plan_hashes[compiled_from] = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
+    return _plan_hashes[compiled_from]
+
+
+def _state_of(folder: Path) -> str:
+    """Names, sizes and times of all files in it."""
     facts = [
-        [str(file.relative_to(model.path)), file.stat().st_size, file.stat().st_mtime_ns]
-        for file in sorted(model.path.rglob("*"))
+        [str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns]
+        for file in sorted(folder.rglob("*"))
         if file.is_file()
     ]
-    found = planned(model, dtypes)
-    plan = None if found is None else [found.plan.text, sorted(found.plan.wgsl.items())]
-    return hashlib.sha256(json.dumps([manifest.VERSION, facts, plan]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _weights_bytes(folder: ModelFolder) -> int:
-    return sum(
+def is_small(folder: ModelFolder) -> bool:
+    """Whether its packages are made when somebody asks."""
+    weights = sum(
         file.stat().st_size
         for component in COMPONENTS
         for file in (folder.path / component).glob(f"{STEMS[component]}*.safetensors")
     )
+    return weights <= SMALL_BYTES
 
 
 def _none(detail: str) -> Problem:

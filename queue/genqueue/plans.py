@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from django.conf import settings
 
 from diffusion.model_folder import ModelFolder, ModelFolderError
+from diffusion.packaging.manifest import variant_name
 from diffusion.packaging.pack import CompiledPlan
 from diffusion.packaging.source import COMPONENTS, Component
 from diffusion.packaging.storage import DType
-from diffusion.plan.compiler import MatrixType, compile_folder
+from diffusion.plan.compiler import compile_folder
 from diffusion.plan.expressions import PlanError
 from diffusion.plan.schema import write_plan
 from diffusion.plan.shaders import shader_hashes
@@ -31,14 +31,13 @@ class Planned:
 def planned(model: ModelFolder, dtypes: Mapping[Component, DType]) -> Planned | None:
     """The plan for packages of these types; None for a model that has no compiler.
 
-    There are plans for f32 and f16. Weights that a package stores in another type are converted
-    when they are loaded.
+    Its kernels read weights as the package stores them.
     """
-    matrix_type: MatrixType = "f32" if set(dtypes.values()) == {"f32"} else "f16"
-    shaders = Path(settings.BASE_DIR) / "static" / "wgsl"
     try:
-        compiled = compile_folder(model, matrix_type)
-        plan = CompiledPlan(write_plan(compiled.plan), shader_hashes(compiled.plan, shaders))
+        compiled = compile_folder(model, variant_name(dtypes))
+        plan = CompiledPlan(
+            write_plan(compiled.plan), shader_hashes(compiled.plan, settings.WGSL_DIR)
+        )
     except (ModelFolderError, PlanError) as error:
         log.info("%s has no plan: %s", model.name, error)
         return None

@@ -5,6 +5,8 @@
 - `take_back` ends leases from outside: of late workers (sweeper), of dead ones (supervisor).
   `free_images` ends what is no lease yet: a worker's claim to the next chunk of its image.
 - Completing a chunk makes the next one of its image in the same transaction.
+- Who checks something has a lease like that of whom it checks, and completes it as that one did;
+  what comes of it is `verdicts`' business.
 
 Files are written before the transaction that names them (previews inside it); whoever is refused
 removes its own. When nobody can say whether it was (the connection broke in the commit), they stay.
@@ -18,13 +20,16 @@ from uuid import UUID
 
 from django.conf import settings as site
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from diffusion.settings import Settings
-from genqueue import events, fairness, files, speeds
+from genqueue import checks, events, fairness, files, finishing, speeds, timeline, verdicts
+from genqueue.check_models import Check
 from genqueue.faults import Fault
-from genqueue.models import Checkpoint, Chunk, ChunkKind, Image, Job, Tally, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Checkpoint, Chunk, Image, Job, Worker
 from genqueue.transitions import (
     IMAGE_ENDED,
     ChunkState,
@@ -51,6 +56,8 @@ class Lease:
     began_at: when the worker was free for it; of an image that it goes on with, before the claim.
     index, seed: of the image (None for `encode`).  start, stop: steps of a `denoise` chunk.
     conditioning, latent: names in the storage; latent is None at step 0, where it is the noise.
+    check_id: of what it computes again, when it is a check; kind and all the others are those of
+    what is checked.  fresh: what the worker remembers of this image or its prompt may be wrong.
     """
 
     chunk_id: int
@@ -69,6 +76,8 @@ class Lease:
     stop: int
     conditioning: str
     latent: str | None
+    check_id: int | None = None
+    fresh: bool = False
 
     @property
     def fence(self) -> dict[str, object]:
@@ -84,15 +93,51 @@ def claim(worker_id: UUID) -> Lease | None:
             if worker is None or chunk is None:
                 return None
             if lock_job(chunk.job_id):
-                lease = _lease(chunk, worker)
+                lease = _lease(chunk, worker) if not chunk.check_of_id else _check(chunk, worker)
                 if lease is not None:
                     return lease
     return None
 
 
-def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
+def _draft(chunk: Chunk, worker: Worker, job: Job, image: Image | None) -> Lease:
+    """What a lease of this chunk, beginning now, says of it by itself."""
     now = timezone.now()
-    deadline = now + timedelta(seconds=site.LEASE_SECONDS)
+    return Lease(
+        chunk_id=chunk.pk,
+        attempt=chunk.attempt,
+        worker_id=worker.pk,
+        began_at=now,
+        deadline=now + timedelta(seconds=site.LEASE_SECONDS),
+        kind=ChunkKind(chunk.kind),
+        job_id=job.pk,
+        room_id=job.room_id,
+        settings=settings_of(job),
+        image_id=image.pk if image else None,
+        index=image.index if image else None,
+        seed=image.seed if image else None,
+        start=chunk.start,
+        stop=chunk.stop,
+        conditioning=job.conditioning,
+        latent=None,
+    )
+
+
+def _take(lease: Lease, **values: object) -> bool:
+    """Make it true, unless another worker was quicker. values: further ones of the chunk's row."""
+    return move(
+        Chunk,
+        lease.chunk_id,
+        ChunkState.PENDING,
+        ChunkState.LEASED,
+        fence={"attempt": lease.attempt},
+        worker_id=lease.worker_id,
+        deadline=lease.deadline,
+        leased_at=lease.began_at,
+        **values,
+    )
+
+
+def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
     job = Job.objects.get(pk=chunk.job_id)
     image = Image.objects.get(pk=chunk.image_id) if chunk.image_id else None
     start, stop, latent = chunk.start, chunk.stop, None
@@ -103,19 +148,12 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
         if chunk.kind == ChunkKind.DENOISE:
             start = newest.step if newest is not None else 0
             stop = min(job.steps, start + speeds.steps_in_a_chunk(worker, job))
-    leased = move(
-        Chunk,
-        chunk.pk,
-        ChunkState.PENDING,
-        ChunkState.LEASED,
-        fence={"attempt": chunk.attempt},
-        worker=worker,
-        deadline=deadline,
-        leased_at=now,
-        stop=stop,
-    )
-    if not leased:
+    fresh = image is not None and image.put_back > 0
+    draft = _draft(chunk, worker, job, image)
+    lease = replace(draft, start=start, stop=stop, latent=latent, fresh=fresh)
+    if not _take(lease, stop=stop):
         return None
+    now = lease.began_at
     if image is None or (image.state == ImageState.QUEUED and image.worker_id is None):
         fairness.take_turn(job)
     if job.state == JobState.QUEUED:
@@ -129,29 +167,33 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
         )
     elif image is not None:
         Image.objects.filter(pk=image.pk).update(worker=worker)
+    checks.begin(chunk, worker, start, latent or "")
     events.announce(job.room_id)
     goes_on = image is not None and image.worker_id == worker.pk
     if not goes_on:
         fairness.wake_workers(besides=worker.pk)  # who left this to us may take what is next
-    began_at = chunk.created_at if goes_on and fairness.is_young(chunk) else now
-    return Lease(
-        chunk_id=chunk.pk,
-        attempt=chunk.attempt,
-        worker_id=worker.pk,
-        began_at=began_at,
-        deadline=deadline,
-        kind=ChunkKind(chunk.kind),
-        job_id=job.pk,
-        room_id=job.room_id,
-        settings=settings_of(job),
-        image_id=image.pk if image else None,
-        index=image.index if image else None,
-        seed=image.seed if image else None,
-        start=start,
-        stop=stop,
-        conditioning=job.conditioning,
-        latent=latent,
+    if goes_on and fairness.is_young(chunk):
+        return replace(lease, began_at=chunk.created_at)
+    return lease
+
+
+def _check(chunk: Chunk, worker: Worker) -> Lease | None:
+    """The lease of a check: everything is as it was for the one whose result is checked."""
+    assert chunk.check_of_id is not None, "a constraint"
+    check = Check.objects.select_related("job", "image").get(pk=chunk.check_of_id)
+    lease = replace(
+        _draft(chunk, worker, check.job, check.image),
+        kind=ChunkKind(check.kind),
+        start=check.start,
+        stop=check.stop if check.kind == ChunkKind.DENOISE else 0,
+        latent=check.given or None,
+        check_id=check.pk,
+        fresh=True,
     )
+    if not _take(lease):
+        return None
+    events.announce(lease.room_id)
+    return lease
 
 
 def settings_of(job: Job) -> Settings:
@@ -183,10 +225,14 @@ def checkpoint(
     """Say that a `denoise` chunk has computed `step` steps of its image, start < step <= stop.
 
     latent: safetensors to go on from (kept, the newest two); None says only how far it is.
-    preview: a small WebP.  Raises LeaseLostError, and ValueError for a step outside the lease.
+    preview: a small WebP.  A step that comes after a later one only renews the lease.
+    Raises LeaseLostError, and ValueError for a step outside the lease.
     """
     if lease.image_id is None or not lease.start < step <= lease.stop:
         raise ValueError(f"step {step} is outside {lease.start}..{lease.stop}")
+    if lease.check_id is not None:  # nobody goes on from what a checker computes
+        renew(lease)
+        return
     image = Image(pk=lease.image_id, job_id=lease.job_id, index=lease.index or 0)
     written = []
     if latent is not None:
@@ -199,55 +245,105 @@ def checkpoint(
         deadline = timezone.now() + timedelta(seconds=site.LEASE_SECONDS)
         if not hold(Chunk, lease.chunk_id, ChunkState.LEASED, lease.fence, deadline=deadline):
             raise LeaseLostError
+        if not Image.objects.filter(pk=lease.image_id, step__lte=step).update(**progress):
+            files.delete(written)
+            return
         if preview is not None:  # its name is shared with other workers: only under the fence
             files.write_preview(image, step, preview)
-        Image.objects.filter(pk=lease.image_id).update(**progress)
         if written:
-            _keep_checkpoint(lease.image_id, step, written[0])
+            _keep_checkpoint(lease, step, written[0])
+            checks.hand_in(lease, step, written[0])
         events.announce(lease.room_id)
 
 
-def complete(lease: Lease, result: bytes, seconds: float) -> None:
+def complete(lease: Lease, result: bytes, seconds: float, received: int = 0, sent: int = 0) -> None:
     """Hand in the result and make the next chunk.
 
     result: safetensors (conditioning of `encode`, latent of `denoise`) or PNG (`decode`).
-    seconds: computing time.  Raises LeaseLostError: then somebody else answers for the chunk.
+    seconds: computing time.  received, sent: bytes to the worker and from it over a network.
+    Raises LeaseLostError: then somebody else answers for the chunk.
     """
-    suffix = ".png" if lease.kind == ChunkKind.DECODE else ".safetensors"
-    written = files.write(files.job_folder(lease.job_id), suffix, result)
+    if lease.check_id is not None:
+        _complete_check(lease, result, seconds)
+        return
+    written = _stored(lease, result)
     with transaction.atomic(), _own_files([written]):
         lock_job(lease.job_id)
-        moved = move(
-            Chunk,
-            lease.chunk_id,
-            ChunkState.LEASED,
-            ChunkState.DONE,
-            fence=lease.fence,
-            deadline=None,
-            finished_at=timezone.now(),
-            seconds=seconds,
-        )
-        if not moved:
-            raise LeaseLostError
-        job = Job.objects.get(pk=lease.job_id)
-        steps = lease.stop - lease.start
-        done: dict[str, int] = {}
+        job = _done(lease, seconds)
+        chunk = Chunk.objects.select_related("worker").get(pk=lease.chunk_id)
+        timeline.note_done(chunk, lease.start, received, sent)
+        checks.hand_in(lease, lease.stop, written)
         if lease.kind == ChunkKind.ENCODE:
             _encoded(lease, job, written)
         elif lease.kind == ChunkKind.DENOISE:
             _denoised(lease, job, written, seconds)
-            done = {"steps_done": steps}
         else:
-            job_done = _decoded(lease, job, written, seconds)
-            done = {"images_done": 1, "jobs_done": int(job_done)}
-        in_all = (timezone.now() - lease.began_at).total_seconds()
-        speeds.record(lease.worker_id, lease.kind, job, steps, max(seconds, in_all))
-        Worker.objects.filter(pk=lease.worker_id).update(
-            chunks_done=F("chunks_done") + 1, steps_done=F("steps_done") + steps
-        )
-        events.announce(lease.room_id)
-        _count(done)
+            _decoded(lease, written, seconds)
+        checks.end_lease(lease.chunk_id, lease.attempt)
+        if lease.kind == ChunkKind.DENOISE:
+            finishing.count(steps_done=lease.stop - lease.start)
+        finishing.finish_ready(job)
         fairness.wake_workers(besides=lease.worker_id)
+
+
+def _stored(lease: Lease, result: bytes) -> str:
+    suffix = ".png" if lease.kind == ChunkKind.DECODE else ".safetensors"
+    return files.write(files.job_folder(lease.job_id), suffix, result)
+
+
+def _done(lease: Lease, seconds: float) -> Job:
+    """The chunk is done, and its worker was so fast. Raises LeaseLostError."""
+    worker = Worker.objects.filter(pk=lease.worker_id)
+    moved = move(
+        Chunk,
+        lease.chunk_id,
+        ChunkState.LEASED,
+        ChunkState.DONE,
+        fence=lease.fence,
+        deadline=None,
+        finished_at=timezone.now(),
+        seconds=seconds,
+        kernels=Coalesce(Subquery(worker.values("kernels")), Value("")),
+    )
+    if not moved:
+        raise LeaseLostError
+    job = Job.objects.select_related("room").get(pk=lease.job_id)
+    steps = lease.stop - lease.start
+    in_all = (timezone.now() - lease.began_at).total_seconds()
+    speeds.record(lease.worker_id, lease.kind, job, steps, max(seconds, in_all))
+    worker.update(chunks_done=F("chunks_done") + 1, steps_done=F("steps_done") + steps)
+    events.announce(lease.room_id)
+    return job
+
+
+def _complete_check(lease: Lease, result: bytes, seconds: float) -> None:
+    """Hold it against what it checks. What follows for other jobs follows after the commit."""
+    from genqueue import pursuit
+    from genqueue.comparing import NotComparableError, compare
+
+    assert lease.check_id is not None
+    found = Check.objects.filter(pk=lease.check_id).select_related("job")
+    check, checker = found.first(), Worker.objects.filter(pk=lease.worker_id).first()
+    if check is None or checker is None:
+        raise LeaseLostError
+    try:
+        first, second = compare(check, result, checker.variant)
+    except NotComparableError:
+        with transaction.atomic():
+            lock_job(lease.job_id)
+            _done(lease, seconds)
+            verdicts.cannot_say(found.get())
+        return
+    written = _stored(lease, result)
+    with transaction.atomic(), _own_files([written]):
+        lock_job(lease.job_id)
+        job = _done(lease, seconds)
+        culprits, used = verdicts.decide(found.get(), checker, written, first, second)
+        if not used:
+            files.delete_on_commit([written])
+        finishing.finish_ready(job)
+        fairness.wake_workers(besides=lease.worker_id)
+    pursuit.pursue(culprits)
 
 
 def _encoded(lease: Lease, job: Job, conditioning: str) -> None:
@@ -263,7 +359,7 @@ def _encoded(lease: Lease, job: Job, conditioning: str) -> None:
 
 def _denoised(lease: Lease, job: Job, latent: str, seconds: float) -> None:
     assert lease.image_id is not None
-    _keep_checkpoint(lease.image_id, lease.stop, latent)
+    _keep_checkpoint(lease, lease.stop, latent)
     Image.objects.filter(pk=lease.image_id).update(step=lease.stop, seconds=F("seconds") + seconds)
     if lease.stop < job.steps:
         follow_up = Chunk(kind=ChunkKind.DENOISE, start=lease.stop, stop=job.steps)
@@ -273,36 +369,11 @@ def _denoised(lease: Lease, job: Job, latent: str, seconds: float) -> None:
     follow_up.save()
 
 
-def _decoded(lease: Lease, job: Job, picture: str, seconds: float) -> bool:
-    """True when the job is done with this picture."""
+def _decoded(lease: Lease, picture: str, seconds: float) -> None:
     assert lease.image_id is not None
-    image = Image.objects.get(pk=lease.image_id)
-    now = timezone.now()
-    moved = move(
-        Image,
-        image.pk,
-        ImageState.RUNNING,
-        ImageState.DONE,
-        picture=picture,
-        finished_at=now,
-        seconds=F("seconds") + seconds,
-    )
-    assert moved, "an image runs as long as its chunk is leased"
-    files.delete_on_commit(files.working_files(image))
-    image.checkpoints.all().delete()
-    return _end_job_after_its_images(job) == JobState.DONE
-
-
-def _end_job_after_its_images(job: Job) -> JobState | None:
-    """The last image of a running job ends it: done, or failed if any image failed."""
-    states = set(Image.objects.filter(job=job).values_list("state", flat=True))
-    if not states <= set(IMAGE_ENDED):
-        return None
-    ending = JobState.FAILED if ImageState.FAILED in states else JobState.DONE
-    if not move(Job, job.pk, JobState.RUNNING, ending, finished_at=timezone.now()):
-        return None
-    files.delete_on_commit([job.conditioning])
-    return ending
+    rows = Image.objects.filter(pk=lease.image_id, state=ImageState.RUNNING)
+    kept = rows.update(picture=picture, seconds=F("seconds") + seconds)
+    assert kept, "an image runs as long as its chunk is leased"
 
 
 def fail(lease: Lease, fault: Fault, detail: str = "") -> None:
@@ -330,7 +401,18 @@ def _give_up(lease: Lease, fault: Fault | None, detail: str) -> None:
             # Twice, so it is not that one worker alone cannot reach the files: go on from the one
             # before it, or from the noise.
             Checkpoint.objects.filter(image=chunk.image_id, latent=lease.latent).delete()
+            _go_back(chunk)
         _return_chunk(chunk, fault, detail)
+
+
+def _go_back(chunk: Chunk) -> None:
+    """To the newest checkpoint that is left: ranges after it are done again, as other chunks."""
+    newest = Checkpoint.objects.filter(image=chunk.image_id).order_by("-step").first()
+    step = newest.step if newest is not None else 0
+    if step < chunk.start:
+        done = Chunk.objects.filter(image=chunk.image_id, kind=ChunkKind.DENOISE, start__gte=step)
+        done.filter(state=ChunkState.DONE).delete()
+        Chunk.objects.filter(pk=chunk.pk).update(start=step)
 
 
 def lack_model(lease: Lease) -> None:
@@ -398,8 +480,12 @@ def _return_chunk(
     )
     if not moved:
         return False
-    job = Job.objects.get(pk=chunk.job_id)
-    if fault is not None and failed:
+    timeline.note_ended(chunk, fault)
+    checks.end_lease(chunk.pk, chunk.attempt)
+    job = Job.objects.select_related("room").get(pk=chunk.job_id)
+    if failed and chunk.check_of_id is not None:
+        verdicts.cannot_say(Check.objects.select_related("job__room").get(pk=chunk.check_of_id))
+    elif fault is not None and failed:
         _fail_images(job, chunk, fault, detail)
     else:
         if chunk.image_id is not None:
@@ -417,33 +503,26 @@ def _fail_images(job: Job, chunk: Chunk, fault: Fault, detail: str) -> None:
         doomed = doomed.filter(pk=chunk.image_id)
     for image in doomed:
         move(Image, image.pk, image.state, ImageState.FAILED, finished_at=now)
+        checks.drop(Check.objects.filter(image=image))
         files.delete_on_commit(files.working_files(image))
         image.checkpoints.all().delete()
     said = (
         f"{chunk.kind}, step {chunk.start}: {detail}" if chunk.stop else f"{chunk.kind}: {detail}"
     )
     Job.objects.filter(pk=job.pk).update(error_code=fault, error_detail=said)
-    _end_job_after_its_images(job)
+    finishing.end_after_images(job)
 
 
-def _keep_checkpoint(image_id: int, step: int, latent: str) -> None:
+def _keep_checkpoint(lease: Lease, step: int, latent: str) -> None:
     """Keep this one and the newest before it."""
+    image_id = lease.image_id
+    assert image_id is not None
     old = Checkpoint.objects.filter(image_id=image_id).order_by("-step")
     replaced = [row for row in old if row.step >= step]
     surplus = [row for row in old if row.step < step][CHECKPOINTS_KEPT - 1 :]
-    files.delete_on_commit(row.latent for row in replaced + surplus)
     Checkpoint.objects.filter(pk__in=[row.pk for row in replaced + surplus]).delete()
     Checkpoint.objects.create(image_id=image_id, step=step, latent=latent)
-
-
-def _count(amounts: dict[str, int]) -> None:
-    """Add to the totals: one row that all workers write, so the last lock of a transaction."""
-    more = {name: F(name) + number for name, number in amounts.items() if number}
-    if not more:
-        return
-    if not Tally.objects.filter(pk=1).update(**more):
-        Tally.objects.get_or_create(pk=1)
-        Tally.objects.filter(pk=1).update(**more)
+    checks.let_go(lease.job_id, [row.latent for row in replaced + surplus])
 
 
 @contextmanager

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from uuid import UUID
 
 from django.db.models import Q
 
-from genqueue import faults, paging, presence
+from genqueue import faults, paging, presence, shutting_out, timeline
 from genqueue.clients import client_label
 from genqueue.forecast import Forecast, forecast
-from genqueue.models import Image, Job, Room, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Chunk, Image, Job, Room, Speed, Worker
 from genqueue.shapes import (
+    AtWorkJson,
     ErrorJson,
     ImageJson,
     JobJson,
@@ -17,7 +20,7 @@ from genqueue.shapes import (
     RoomWorkerJson,
     WorkerJson,
 )
-from genqueue.transitions import JOB_ENDED, ImageState, JobState
+from genqueue.transitions import JOB_ENDED, ChunkState, ImageState, JobState
 
 ENDED_JOBS_A_PAGE = 100
 
@@ -58,6 +61,7 @@ def room_as_json(room_id: str, before: paging.Cursor | None = None) -> RoomJson:
         older=older,
         workers=room_workers(room),
         peers=presence.peers(room_id),
+        shut_out=shutting_out.shut_out_of(room),
     )
 
 
@@ -66,10 +70,40 @@ def room_workers(room: Room | None) -> list[RoomWorkerJson]:
     of_room = Q(room=room) if room is not None else Q(pk=None)
     if room is None or room.server_helps:
         of_room |= Q(room__isnull=True)
+    workers = list(Worker.objects.online().filter(of_room).order_by("started_at"))
+    speeds = _seconds_a_step(workers)
+    at_work = _at_work(room, workers)
     return [
-        RoomWorkerJson(**_worker(worker), state=worker.state)  # type: ignore[typeddict-item]
-        for worker in Worker.objects.online().filter(of_room).order_by("started_at")
+        RoomWorkerJson(
+            **_worker(worker),
+            state=worker.state,  # type: ignore[typeddict-item]
+            seconds_a_step=speeds.get(worker.pk),
+            at_work=at_work.get(worker.pk),
+        )
+        for worker in workers
     ]
+
+
+def _seconds_a_step(workers: list[Worker]) -> dict[UUID, float]:
+    """Of those that have computed steps: of the kind that was measured last."""
+    measured = Speed.objects.filter(worker__in=workers, kind=ChunkKind.DENOISE)
+    return {row.worker_id: round(row.seconds, 3) for row in measured.order_by("measured_at")}
+
+
+def _at_work(room: Room | None, workers: list[Worker]) -> dict[UUID | None, AtWorkJson]:
+    leased = Chunk.objects.filter(job__room=room, state=ChunkState.LEASED, worker__in=workers)
+    at_work: dict[UUID | None, AtWorkJson] = {}
+    for chunk in leased.select_related("image"):
+        image, denoises = chunk.image, chunk.kind == ChunkKind.DENOISE
+        known = timeline.entries_of(image.timeline) if image is not None else []
+        at_work[chunk.worker_id] = AtWorkJson(
+            job=str(chunk.job_id),
+            index=image.index if image is not None else None,
+            kind=chunk.kind,  # type: ignore[typeddict-item]
+            start=timeline.covered(known) if denoises else 0,
+            stop=chunk.stop,
+        )
+    return at_work
 
 
 def _job(job: Job, expected: Forecast | None, images: Iterable[Image]) -> JobJson:
@@ -120,6 +154,8 @@ def _image(job: Job, image: Image) -> ImageJson:
         url=f"{address}.png" if done else None,
         preview_url=f"{address}/preview.webp?step={image.preview_step}" if has_preview else None,
         seconds=round(image.seconds, 3) if done else None,
+        steps_by=timeline.steps_by(timeline.entries_of(image.timeline)),
+        doubt=(image.doubt or None) if done else None,  # type: ignore[typeddict-item]
     )
 
 
@@ -128,7 +164,9 @@ def _worker(worker: Worker) -> WorkerJson:
         id=str(worker.pk),
         name=worker.name,
         kind=worker.kind,  # type: ignore[typeddict-item]
+        client=client_label(worker.client) if worker.client else None,
         device=worker.device,
+        kernels=worker.kernels,
     )
 
 

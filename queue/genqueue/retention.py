@@ -4,7 +4,8 @@
 
 - jobs_without_pictures: jobs that failed or were cancelled before any picture was finished.
 - pictures: ended jobs with their pictures. For ever, unless somebody decides otherwise.
-- chunks: who computed which steps of an ended job. The picture still says who finished it.
+- chunks: who computed which steps of an ended job, and what checks found. The picture still says
+  who finished it.
 - empty_rooms: rooms without jobs where nobody has been, with their title and their owner.
 - workers: workers that are gone and that no picture names, and speeds measured long ago.
 
@@ -21,9 +22,10 @@ from django.db import transaction
 from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 
 from genqueue import actions, presence
+from genqueue.check_models import Check
 from genqueue.locks import lock_room
 from genqueue.models import Chunk, Image, Job, Room, Speed, Worker
-from genqueue.transitions import ChunkState, ImageState, JobState, WorkerState
+from genqueue.transitions import CheckState, ChunkState, ImageState, JobState, WorkerState
 
 BEAT = timedelta(minutes=5)
 BATCH = 50  # of each kind; a full batch is followed by another one with the next sweep
@@ -96,6 +98,7 @@ def _chunks(before: datetime | None) -> int:
     old = Chunk.objects.filter(Exists(long_ended), state__in=ended, finished_at__lt=before)
     job_ids = list(old.order_by().values_list("job_id", flat=True).distinct()[:BATCH])
     if job_ids:  # on SQLite, deleting nothing would still wait for other writers
+        Check.objects.filter(job__in=job_ids).exclude(state=CheckState.OPEN).delete()
         Chunk.objects.filter(job__in=job_ids).delete()
     return len(job_ids)
 

@@ -6,6 +6,8 @@
   noticed, so a worker stops within one step.
 - It imports torch, through the backend, when the first model is opened. One model is in memory at
   a time: another one replaces it.
+- A backend that computes in a process of its own may lose that process: a fault of the chunk at
+  hand, and the backend starts another one for the next.
 """
 
 import gc
@@ -21,16 +23,18 @@ from django.db import InterfaceError, OperationalError, connection
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors_numpy
 
-from diffusion.backends import Backend, open_backend
+from diffusion.backends import Backend
+from diffusion.backends.errors import BackendDiedError
 from diffusion.model_folder import ModelFolder, ModelFolderError, find_models
 from diffusion.noise import initial_noise
 from diffusion.pictures import png_bytes
 from diffusion.preview import Previews
-from diffusion.settings import Settings
 from diffusion.tensors import TensorError, from_bytes, to_bytes
 from genqueue import files, protocol
+from genqueue.backends import open_backend
 from genqueue.faults import Fault
-from genqueue.models import ChunkKind
+from genqueue.handing import inside_png
+from genqueue.kinds import ChunkKind
 from genqueue.protocol import Lease, LeaseLostError
 
 log = logging.getLogger(__name__)
@@ -79,6 +83,13 @@ class Runner:
         png_bytes(backend.decode(latent))
         return backend
 
+    def close(self) -> None:
+        """Let go of the model that is open; another may be opened."""
+        if self._open is not None:
+            self._open[2].close()
+            self._open = None
+            gc.collect()  # backends hold themselves in a circle; two at once may be too large
+
     def run(self, lease: Lease) -> None:
         """Compute and hand in. Every ending is reported; only a broken database raises."""
         try:
@@ -116,10 +127,9 @@ class Runner:
             folder = find_models(*site.MODEL_ROOTS).get(name)
             if folder is None:
                 raise ModelLackingError
-            self._open = None
-            gc.collect()  # backends hold themselves in a circle; two at once may be too large
+            self.close()
             try:
-                self._open = (name, folder, open_backend(site.BACKEND, folder))
+                self._open = (name, folder, open_backend(folder))
             except OSError as error:
                 raise ModelFolderError(f"{name}: {error}") from error
         return self._open[1], self._open[2]
@@ -161,7 +171,8 @@ class Runner:
             stop=lease.stop,
             on_step=on_step,
         )
-        _remember(self._latents, image_id, (lease.stop, latent))
+        if lease.check_id is None:
+            remember(self._latents, image_id, (lease.stop, latent))
         return to_bytes({"latent": latent})
 
     def _decode(self, lease: Lease, folder: ModelFolder, backend: Backend) -> bytes:
@@ -172,7 +183,7 @@ class Runner:
         known = self._conditionings.get(lease.conditioning)
         if known is None:
             known = safetensors_numpy.load(files.read(lease.conditioning))
-            _remember(self._conditionings, lease.conditioning, known)
+            remember(self._conditionings, lease.conditioning, known)
         return known
 
     def _latent(self, lease: Lease, folder: ModelFolder) -> Array:
@@ -184,7 +195,7 @@ class Runner:
             return initial_noise(lease.seed, shape)
         step = lease.start if lease.kind == ChunkKind.DENOISE else lease.settings.steps
         known = self._latents.get(lease.image_id)
-        if known is not None and known[0] == step:
+        if known is not None and known[0] == step and not lease.fresh:
             return known[1]
         return from_bytes(files.read(lease.latent), {"latent": shape})["latent"]
 
@@ -193,6 +204,8 @@ def fault_of(error: Exception) -> Fault:
     """What kind of fault an exception of the backend or the storage is."""
     if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
         return Fault.OUT_OF_MEMORY
+    if isinstance(error, BackendDiedError):
+        return Fault.WORKER_LOST
     if isinstance(error, ModelFolderError):
         return Fault.MODEL_UNREADABLE
     if isinstance(error, FileNotFoundError | TensorError):
@@ -200,12 +213,8 @@ def fault_of(error: Exception) -> Fault:
     return Fault.COMPUTATION_FAILED
 
 
-def inside_png(settings: Settings, seed: int) -> dict[str, Any]:
-    """The settings that make this one picture again: its own seed, one image."""
-    return {**settings.as_dict(), "seed": seed, "num_images": 1}
-
-
-def _remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
+def remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
+    """Keep this, and of the others the newest."""
     memory[key] = value
     memory.move_to_end(key)
     while len(memory) > REMEMBERED:

@@ -21,8 +21,12 @@ class WorkerJson(TypedDict):
     id: str
     name: str
     kind: Literal["celery", "tab", "remote"]
-    """celery is the server's."""
+    """celery is the server's, tab a page that somebody in the room has open."""
+    client: str | None
+    """The public name of whose tab it is; null for the server's own."""
     device: str
+    kernels: str
+    """Which variants of the WebGPU kernels it runs, such as "baseline"; empty where it has none."""
 
 
 @shape
@@ -30,6 +34,36 @@ class RoomWorkerJson(WorkerJson):
     """A worker that helps in a room."""
 
     state: Literal["loading", "ready", "gone"]
+    seconds_a_step: float | None
+    """As it was measured last, with all that others wait for; null before its first steps."""
+    at_work: "AtWorkJson | None"
+    """What it computes of this room at this moment."""
+
+
+@shape
+class AtWorkJson(TypedDict):
+    """A leased chunk."""
+
+    job: str
+    index: int | None
+    """Of the image; null of `encode`, which is done once a job, and of `check`."""
+    kind: Literal["encode", "denoise", "decode", "check"]
+    start: int
+    stop: int
+    """The steps of `denoise`, without stop."""
+
+
+@shape
+class ShutOutJson(TypedDict):
+    """Somebody whose result was found wrong, and who computes no more in this room."""
+
+    name: str
+    """Of the worker."""
+    client: str
+    """The public name of whose it was."""
+    reason: str
+    """For people: what was wrong, and by how much."""
+    at: str
 
 
 @shape
@@ -47,12 +81,56 @@ class ImageJson(TypedDict):
     """A small WebP of the newest step; the address changes with the step."""
     seconds: float | None
     """Computing time, when it is finished."""
+    steps_by: dict[str, int]
+    """How many of its steps each worker has computed, by the worker's id."""
+    doubt: Literal["unchecked", "wrong"] | None
+    """Of a finished picture. unchecked: somebody who is not taken on trust had a part in it, and a
+    check of that could not be made. wrong: one that came too late found it wrong."""
 
 
 @shape
 class ErrorJson(TypedDict):
     code: str
     detail: str
+
+
+@shape
+class TimelineEntryJson(TypedDict):
+    """One lease of a picture's chunks, or several in a row that one worker has handed in."""
+
+    kind: Literal["encode", "denoise", "decode"]
+    """encode is done once a job, and is in the timelines of all its pictures."""
+    outcome: Literal["done", "returned", "failed", "running"]
+    """returned: given back unharmed, and gone on with by whoever comes next."""
+    start: int
+    stop: int
+    """The steps of `denoise` that count, from start on and without stop; none when both are equal.
+    The next entry goes on from stop."""
+    worker: WorkerJson
+    """kernels: those that it ran then."""
+    began_at: str
+    ended_at: str | None
+    seconds: float | None
+    """Computing time; null where nothing was handed in."""
+    attempt: int
+    """How many leases of the same chunk had ended without a result before."""
+    chunks: int
+    received: int
+    """Bytes that the worker was sent over the network; 0 where it had all at hand."""
+    sent: int
+    """Bytes of results that it has sent."""
+    fault: ErrorJson | None
+    """Why a failed one has."""
+
+
+@shape
+class TimelineJson(TypedDict):
+    job: str
+    index: int
+    state: State
+    steps: int
+    entries: list[TimelineEntryJson]
+    """In the order in which they ended; of more than 128 the oldest are not kept."""
 
 
 @shape
@@ -101,6 +179,8 @@ class RoomJson(TypedDict):
     workers: list[RoomWorkerJson]
     peers: int
     """Browser tabs that have this room open."""
+    shut_out: list[ShutOutJson]
+    """The newest of those who compute no more here."""
 
 
 @shape
@@ -162,8 +242,19 @@ class ModelJson(TypedDict):
 
 
 @shape
+class PackagePartsJson(TypedDict):
+    """Bytes of the shards with each part: a worker fetches those of the parts that it computes."""
+
+    text_encoder: int
+    transformer: int
+    vae: int
+    files: int
+    """Tokenizer and plan: every worker needs some of them."""
+
+
+@shape
 class PackageJson(TypedDict):
-    """A model, packed for browsers. The last three are null until a first request has it made."""
+    """A model, packed for browsers. The last four are null until a first request has it made."""
 
     model: str
     variant: str
@@ -176,3 +267,4 @@ class PackageJson(TypedDict):
     """The same for all packages of the same weights."""
     bytes: int | None
     """Of all shards."""
+    parts: PackagePartsJson | None

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
-from genqueue.models import ChunkKind, Job, Speed, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Job, Speed, Worker
 
 FORGOTTEN_AFTER = timedelta(days=7)
 SAMPLES_KEPT = 9

@@ -15,7 +15,8 @@ from django.db.models import Count, F, Model, QuerySet, Sum
 from django.utils import timezone
 
 from genqueue import presence
-from genqueue.models import Chunk, ChunkKind, Image, Job, Room, Tally, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Chunk, Image, Job, Room, Tally, Worker
 from genqueue.shapes import SpreadJson, State, StatsJson
 from genqueue.transitions import JOB_ENDED, ChunkState, ImageState, JobState
 

@@ -1,5 +1,5 @@
-"""What nobody else notices: late leases, silent workers, old turns, lost wake-ups, old rows
-and files.
+"""What nobody else notices: late leases, silent workers, pictures whose checkers have left, old
+turns, lost wake-ups, old rows and files.
 
 Every site and worker process sweeps, every SWEEP_SECONDS; any number at once is safe, because each
 change is compare-and-set.
@@ -15,7 +15,16 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from genqueue import fairness, orphans, protocol, retention, roster
+from genqueue import (
+    checks,
+    fairness,
+    finishing,
+    orphans,
+    protocol,
+    pursuit,
+    retention,
+    roster,
+)
 from genqueue.faults import Fault
 from genqueue.models import Chunk, Worker
 from genqueue.transitions import ChunkState, WorkerState
@@ -44,6 +53,9 @@ def sweep() -> Swept:
         if roster.set_state(worker.pk, worker.state, WorkerState.GONE, fence=fence):
             protocol.free_images(worker.pk)
             workers += 1
+    pursuit.send_all_home()
+    finishing.finish_all_ready()
+    checks.forget_old(now)
     fairness.forget_old_turns()
     # A broker that restarted has forgotten its messages: those for nothing cost nothing.
     pending_since = now - timedelta(seconds=settings.SWEEP_SECONDS)

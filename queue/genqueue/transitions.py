@@ -1,6 +1,6 @@
 """Every state there is, who moves it on, and the one function that writes states.
 
-- `JOB`, `IMAGE`, `CHUNK` and `WORKER` list every allowed move; nothing else may happen.
+- `JOB`, `IMAGE`, `CHUNK`, `WORKER` and `CHECK` list every allowed move; nothing else may happen.
 - `move` is the only writer of a `state` column. It names the state it expects (and, for a leased
   chunk, the attempt and the worker) and changes exactly one row, or none and says so: a late or
   repeated answer changes nothing.
@@ -42,6 +42,18 @@ class ChunkState(models.TextChoices):
     CANCELLED = "cancelled"
 
 
+class CheckState(models.TextChoices):
+    """Of what a worker that is not taken on trust hands in (`checks`)."""
+
+    HELD = "held"  # its lease runs: handing in, or the end of the lease, moves it on
+    OPEN = "open"  # drawn: a verdict, or the end of what it could be checked by
+    SPARED = "spared"  # not drawn; dropped with what is done again when its maker is shut out
+    AGREED = "agreed"
+    WRONG = "wrong"
+    LAPSED = "lapsed"  # nobody could say; dropped when the same is done again
+    DROPPED = "dropped"  # nobody needs to know any more
+
+
 class WorkerState(models.TextChoices):
     LOADING = "loading"  # the worker itself, when its model is in memory
     READY = "ready"  # gone: itself when it stops, its supervisor, the sweeper; or it starts anew
@@ -71,12 +83,24 @@ WORKER: Moves = {
     WorkerState.READY: frozenset({WorkerState.LOADING, WorkerState.GONE}),
     WorkerState.GONE: frozenset({WorkerState.LOADING, WorkerState.READY}),
 }
-MOVES: Mapping[str, Moves] = {"job": JOB, "image": IMAGE, "chunk": CHUNK, "worker": WORKER}
+CHECK: Moves = {
+    CheckState.HELD: frozenset({CheckState.OPEN, CheckState.SPARED, CheckState.DROPPED}),
+    CheckState.OPEN: frozenset(
+        {CheckState.AGREED, CheckState.WRONG, CheckState.LAPSED, CheckState.DROPPED}
+    ),
+    # spared -> open: the encoding of somebody who was shut out since
+    CheckState.SPARED: frozenset({CheckState.OPEN, CheckState.DROPPED}),
+    CheckState.LAPSED: frozenset({CheckState.DROPPED}),
+}
+MOVES: Mapping[str, Moves] = {
+    "job": JOB, "image": IMAGE, "chunk": CHUNK, "worker": WORKER, "check": CHECK,
+}  # fmt: skip
 
 # Tuples, in a fixed order: migrations quote them.
 JOB_ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 IMAGE_ENDED = (ImageState.DONE, ImageState.FAILED, ImageState.CANCELLED)
 CHUNK_LIVE = (ChunkState.PENDING, ChunkState.LEASED)
+CHECK_LIVE = (CheckState.HELD, CheckState.OPEN)  # their files are kept
 
 
 def lock_job(job_id: UUID) -> bool:

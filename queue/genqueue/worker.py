@@ -80,15 +80,17 @@ class CeleryWorker:
         from diffusion.model_folder import find_models
 
         models = find_models(*settings.MODEL_ROOTS)
-        device = ""
+        device, kernels = "", ""
         if models:
             name = (
                 settings.DEFAULT_MODEL if settings.DEFAULT_MODEL in models else next(iter(models))
             )
-            device = self._runner.load(name).device
+            backend = self._runner.load(name)
+            device, kernels = backend.device, backend.kernels
         else:
             log.warning("no model in %s", ", ".join(map(str, settings.MODEL_ROOTS)))
-        Worker.objects.filter(pk=self.id).update(device=device)
+        longest = Worker._meta.get_field("device").max_length
+        Worker.objects.filter(pk=self.id).update(device=device[:longest], kernels=kernels[:longest])
         roster.set_state(
             self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now()
         )
@@ -155,6 +157,7 @@ class CeleryWorker:
         self.stopping.set()
         for thread in self._threads:
             thread.stop()
+        self._runner.close()
         departure.worker_is_gone(self.id, crashed=False)
 
     def _end_when_orphaned(self) -> None:

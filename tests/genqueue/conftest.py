@@ -14,7 +14,8 @@ from django.utils import timezone
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
 from genqueue import fairness, protocol
-from genqueue.models import Chunk, ChunkKind, Speed, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Chunk, Speed, Worker
 from genqueue.protocol import Lease
 
 
@@ -83,7 +84,7 @@ def seconds_of(kind: str, factor: float, side: int, steps: int = 1) -> float:
 
 def measured(worker: Hand, factor: float = 1.0, model: str = "tiny", side: int = SIDE) -> None:
     """Three chunks of each kind have run on this worker, at `seconds_of`."""
-    for kind in ChunkKind.values:
+    for kind in SECONDS:
         seconds = seconds_of(kind, factor, side)
         Speed.objects.get_or_create(
             worker_id=worker.id, kind=kind, model=model, halves=2,

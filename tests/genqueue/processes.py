@@ -133,6 +133,8 @@ class Site:
 
     def write(self, statement: str) -> None:
         database = sqlite3.connect(f"{self.data}/p2pweb.sqlite3", timeout=20)
+        # Django's own, which a constraint of rooms asks for
+        database.create_function("regexp", 2, lambda form, text: re.search(form, text) is not None)
         try:
             database.execute(statement)
             database.commit()

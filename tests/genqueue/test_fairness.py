@@ -8,7 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from genqueue import actions, protocol, sweeper
 from genqueue.faults import Fault
-from genqueue.models import Chunk, ChunkKind, Job, Turn, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Chunk, Job, Turn, Worker
 from genqueue.representation import job_as_json
 from tests.genqueue.conftest import a_while_ago, measured, new_worker, settings_of
 

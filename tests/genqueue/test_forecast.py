@@ -12,7 +12,8 @@ import pytest
 from django.db import transaction
 
 from genqueue import actions, forecast, protocol
-from genqueue.models import ChunkKind, Job, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Job, Worker
 from genqueue.representation import job_as_json, jobs_as_json
 from tests.genqueue.clock import Clock
 from tests.genqueue.conftest import measured, new_worker, settings_of

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from diffusion.model_folder import read_model_folder
@@ -66,8 +65,8 @@ class TestAPackage:
         assert read_plan(package.file(package.manifest.plan)) == compiled.plan
         assert len(package.manifest.tensors) == len(compiled.plan.weights)
         for name in compiled.plan.weights:
-            stored = package.tensor(name.replace(".", "/", 1))
-            assert np.array_equal(stored, compiled.read_weight(name).astype(np.float32)), name
+            stored = package.stored(name.replace(".", "/", 1))
+            assert stored == compiled.read_weight(name).tobytes(), name
         for shader, sha256 in package.manifest.wgsl.items():
             text = (Path("static/wgsl") / f"{shader}.wgsl").read_bytes()
             assert hashlib.sha256(text).hexdigest() == sha256, shader
@@ -82,12 +81,42 @@ class TestAPackage:
         assert again.json()["wgsl"] == {"matmul": "ab" * 32}
         assert again.json()["model_id"] == manifest.json()["model_id"]
 
+    def test_is_compiled_once_for_all_who_look_for_packages(self, client, monkeypatch):
+        compiled = []
+
+        def counted(model, dtypes):
+            compiled.append(dtypes)
+            return plans.planned(model, dtypes)
+
+        monkeypatch.setattr(packages, "planned", counted)
+        client.get(f"{URL}/f16/manifest.json")
+        once = len(compiled)
+        assert once > 0
+        seen = client.get("/api/packages").json()
+        looked = len(compiled)
+        assert client.get("/api/packages").json() == seen
+        assert len(compiled) == looked
+
     def test_of_a_model_without_a_compiler_has_no_plan(self, client, tmp_path, settings):
-        write_random_model(tmp_path / "others" / "dc", DC_AE_SHAPE)
+        other = write_random_model(tmp_path / "others" / "other")
+        config = other / "vae" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"act_fn": "gelu"}))
         settings.MODEL_ROOTS = [tmp_path / "others"]
-        response = client.get("/api/packages/v1/dc/int8/manifest.json")
+        response = client.get("/api/packages/v1/other/int8/manifest.json")
         assert response.json()["plan"] is None
         assert any(name.startswith("vae/decoder.") for name in response.json()["tensors"])
+
+    def test_of_a_model_with_a_dc_ae_has_a_plan(self, client, tmp_path, settings):
+        write_random_model(tmp_path / "others" / "dc", DC_AE_SHAPE)
+        settings.MODEL_ROOTS = [tmp_path / "others"]
+        response = client.get("/api/packages/v1/dc/f16/manifest.json")
+        assert response.json()["plan"] == "plan.json"
+        assert "linear_attention" in response.json()["wgsl"]
+        package = Package(packages.place("dc", "f16"))
+        compiled = compile_folder(read_model_folder(tmp_path / "others" / "dc"), "f16")
+        for name in compiled.plan.weights:
+            stored = package.stored(name.replace(".", "/", 1))
+            assert stored == compiled.read_weight(name).tobytes(), name
 
     def test_is_made_once_for_many_who_ask(self, client, monkeypatch):
         made = []
@@ -148,6 +177,18 @@ class TestAPackage:
         assert not packages.place("tiny", "f16").exists()
 
 
+def parts_of(document: dict) -> dict[str, int]:
+    """Bytes by part, from a manifest's JSON."""
+    parts: dict[str, set[int]] = {"files": set()}
+    for name, entry in document["tensors"].items():
+        numbers = {number for number, _, _ in entry["pieces"]}
+        parts.setdefault(name.partition("/")[0], set()).update(numbers)
+    for entry in document["files"].values():
+        parts["files"] |= {number for number, _, _ in entry["pieces"]}
+    sizes = [shard["bytes"] for shard in document["shards"]]
+    return {part: sum(sizes[number] for number in numbers) for part, numbers in parts.items()}
+
+
 class TestTheList:
     def test_says_what_is_there_and_what_would_be_made(self, client, manifest):
         answer = client.get("/api/packages")
@@ -163,7 +204,9 @@ class TestTheList:
             "package_id": manifest.headers["ETag"].strip('"'),
             "model_id": document["model_id"],
             "bytes": sum(shard["bytes"] for shard in document["shards"]),
+            "parts": parts_of(document),
         }
+        assert sum(listed["f16"]["parts"].values()) == listed["f16"]["bytes"]
         assert listed["int8"]["package_id"] is None
         assert client.get(listed["int8"]["url"]).status_code == 200
 

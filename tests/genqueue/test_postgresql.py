@@ -57,9 +57,9 @@ def paused_room(execute):
 
     def make(room: str) -> str:
         execute(
-            "INSERT INTO queue_room (id, owner, title, listed, paused, server_helps, created_at,"
-            " visited_at, revision, last_turn)"
-            " VALUES (%s, '', '', false, true, true, now(), now(), 0, 0)",
+            "INSERT INTO queue_room (id, owner, title, listed, paused, server_helps, tabs_help,"
+            " created_at, visited_at, revision, last_turn)"
+            " VALUES (%s, '', '', false, true, true, true, now(), now(), 0, 0)",
             [room],
         )
         return room

@@ -1,10 +1,11 @@
 """Random walks over the whole queue: whatever happens in whatever order, it stays consistent.
 
-Workers claim, report, finish, fail, stop and die; leases run out; people add, cancel and remove;
-answers come twice or late. After every step the rows must agree with each other and with the
-table of transitions; at the end everything can still be finished.
+Workers claim, report, finish, fail, stop and die, or hand in something wrong; leases run out;
+people add, cancel and remove; answers come twice or late. After every step the rows must agree with
+each other and with the table of transitions; at the end everything can still be finished.
 """
 
+import random
 from datetime import timedelta
 
 import pytest
@@ -15,11 +16,23 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from genqueue import actions, departure, protocol, roster, sweeper, transitions
+from genqueue import (
+    actions,
+    checks,
+    comparing,
+    departure,
+    protocol,
+    roster,
+    sweeper,
+    transitions,
+)
+from genqueue.check_models import Check
 from genqueue.faults import Fault
+from genqueue.kinds import WorkerKind
 from genqueue.models import Checkpoint, Chunk, Image, Job, Room, Worker
 from genqueue.protocol import LeaseLostError
 from tests.genqueue.conftest import new_worker, settings_of
+from tests.genqueue.volunteers import compare_words
 
 CLIENTS = ["a" * 32, "b" * 32]
 ROOMS = ["kitchen", "cellar"]
@@ -33,13 +46,23 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.transaction = transaction.atomic()
         self.transaction.__enter__()
-        self.workers = [new_worker("one"), new_worker("two", models=("tiny", "rare"))]
+        checks._dice = random.Random(1)  # histories must be the same when they are played again
+        kitchen = Room.objects.create(pk="kitchen")
+        brought = {"kind": WorkerKind.TAB, "room": kitchen}
+        self.workers = [
+            new_worker("one"),
+            new_worker("two", models=("tiny", "rare")),
+            new_worker("three", client="c" * 32, **brought),
+            new_worker("four", client="d" * 32, **brought),
+        ]
         self.states: dict = {}
 
     def teardown(self) -> None:
-        self.everything_can_still_be_finished()
-        transaction.set_rollback(True)
-        self.transaction.__exit__(None, None, None)
+        try:
+            self.everything_can_still_be_finished()
+        finally:
+            transaction.set_rollback(True)
+            self.transaction.__exit__(None, None, None)
 
     # What people do
 
@@ -79,7 +102,7 @@ class Queue(RuleBasedStateMachine):
 
     # What workers do, with leases that may be long lost
 
-    @rule(target=leases, number=st.integers(0, 1))
+    @rule(target=leases, number=st.integers(0, 3))
     def claim(self, number):
         return self.workers[number].claim()
 
@@ -108,9 +131,13 @@ class Queue(RuleBasedStateMachine):
             content = b"latent" if latent else None
             self.report(lease, lambda: protocol.checkpoint(lease, step, content, b"preview"))
 
-    @rule(lease=leases, seconds=st.sampled_from([0.1, 2.0, 10.0]))
-    def complete(self, lease, seconds):
-        self.report(lease, lambda: protocol.complete(lease, b"result", seconds))
+    @rule(
+        lease=leases,
+        seconds=st.sampled_from([0.1, 2.0, 10.0]),
+        result=st.sampled_from([b"result", b"result", b"result", b"a lie"]),
+    )
+    def complete(self, lease, seconds, result):
+        self.report(lease, lambda: protocol.complete(lease, result, seconds))
 
     @rule(lease=consumes(leases))
     def fail(self, lease):
@@ -127,7 +154,7 @@ class Queue(RuleBasedStateMachine):
             Worker.objects.filter(pk=self.workers[1].id).update(model_names=["tiny", "rare"])
             Worker.objects.filter(pk=self.workers[0].id).update(model_names=["tiny"])
 
-    @rule(number=st.integers(0, 1), crashed=st.booleans())
+    @rule(number=st.integers(0, 3), crashed=st.booleans())
     def leave_and_come_back(self, number, crashed):
         worker = self.workers[number].id
         departure.worker_is_gone(worker, crashed=crashed)
@@ -137,7 +164,7 @@ class Queue(RuleBasedStateMachine):
         assert self.workers[number].claim() is None
         roster.set_state(worker, "gone", "ready")
 
-    @rule(number=st.integers(0, 1))
+    @rule(number=st.integers(0, 3))
     def leases_run_out(self, number):
         worker = self.workers[number].id
         late = timezone.now() - timedelta(seconds=1)
@@ -147,11 +174,12 @@ class Queue(RuleBasedStateMachine):
     # What must hold at any time
 
     def rows(self):
-        return [list(model.objects.order_by("pk").values()) for model in (Job, Image, Chunk)]
+        models = (Job, Image, Chunk, Check)
+        return [list(model.objects.order_by("pk").values()) for model in models]
 
     @invariant()
     def only_moves_of_the_table_happened(self):
-        for model in (Job, Image, Chunk):
+        for model in (Job, Image, Chunk, Check):
             name = model._meta.model_name
             for pk, state in model.objects.values_list("pk", "state"):
                 before = self.states.get((name, pk), state)
@@ -170,6 +198,10 @@ class Queue(RuleBasedStateMachine):
     def every_unfinished_image_has_what_takes_it_further(self):
         for image in Image.objects.select_related("job").exclude(state__in=transitions.IMAGE_ENDED):
             live = Chunk.objects.filter(state__in=transitions.CHUNK_LIVE, job=image.job)
+            if image.picture:  # it waits for a check
+                assert not live.filter(image=image).exists()
+                assert Check.objects.of_image(image).filter(state="open").exists()
+                continue
             encoding = live.filter(kind="encode").count()
             assert live.filter(image=image).count() + encoding == 1
 
@@ -183,7 +215,31 @@ class Queue(RuleBasedStateMachine):
                 assert states == {"done"}
             if job.state in transitions.JOB_ENDED:
                 live = Chunk.objects.filter(job=job, state__in=transitions.CHUNK_LIVE)
-                assert not live.exists()
+                assert not live.exclude(kind="check").exists()
+                if job.state != "done":
+                    assert not live.filter(check_of__image__state="cancelled").exists()
+
+    @invariant()
+    def open_checks_can_be_made_and_no_others(self):
+        live = Chunk.objects.filter(state__in=transitions.CHUNK_LIVE, kind="check")
+        open_ones = Check.objects.filter(state="open")
+        assert sorted(live.values_list("check_of", flat=True)) == [c.pk for c in open_ones]
+        for check in Check.objects.filter(state__in=transitions.CHECK_LIVE):
+            for name in (check.given, check.result, check.second):
+                assert not name or default_storage.exists(name)
+
+    @invariant()
+    def what_is_held_back_is_of_a_lease(self):
+        for check in Check.objects.filter(state="held").select_related("chunk"):
+            chunk = check.chunk
+            holder = (chunk.state, chunk.attempt, chunk.worker_id)
+            assert holder == ("leased", check.attempt, check.worker_id)
+
+    @invariant()
+    def nobody_checks_what_is_its_own(self):
+        for chunk in Chunk.objects.filter(state="leased", kind="check"):
+            makers = (chunk.check_of.client, chunk.check_of.second_client)
+            assert not chunk.worker.client or chunk.worker.client not in makers
 
     @invariant()
     def no_worker_holds_a_chunk_twice(self):
@@ -204,7 +260,7 @@ class Queue(RuleBasedStateMachine):
             for chunk in done:
                 assert chunk.start == reached
                 reached = chunk.stop
-            if image.state == "done":
+            if image.state == "done" or image.picture:
                 assert reached == image.job.steps
 
     @invariant()
@@ -226,7 +282,10 @@ class Queue(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_the_queue_stays_consistent():
+def test_the_queue_stays_consistent(monkeypatch):
+    monkeypatch.setattr(comparing, "compare", compare_words)
+    monkeypatch.setattr(checks, "PROVEN", 2)
+    monkeypatch.setattr(checks, "_dice", checks._dice)
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ninja import NinjaAPI
+from pydantic import BaseModel
 
 from genqueue.api.schemas import ProblemJson
 from genqueue.problems import PROBLEM_CONTENT_TYPE, Problem
@@ -32,7 +33,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "body-too-large": (413, "The body may have 262144 bytes."),
     "wrong-content-type": (415, "Send a JSON object with Content-Type: application/json."),
     "not-an-object": (422, "The body must be a JSON object."),
-    "body-not-expected": (422, "Send no body: only the server's own workers can join a room."),
     # Its fields
     "missing-field": (422, "prompt is required."),
     "unknown-field": (422, "There is no such field."),
@@ -53,12 +53,24 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "seed-out-of-range": (422, "The seed must be between 0 and 4294967295; -1 is not."),
     # The queue
     "client-removed": (403, "The owner of this room has removed you from it."),
+    "tabs-not-wanted": (403, "The owner of this room does not let tabs compute in it."),
+    "shut-out": (
+        403,
+        "What you computed here was found wrong, so you compute no more in this room.",
+    ),
+    "network-shut-out": (
+        403,
+        "What somebody at your network address computed here was found wrong: try again in 10"
+        " minutes.",
+    ),
+    "too-many-tabs": (429, "8 tabs compute here already; more are not allowed."),
     "room-full": (429, "This room has 100 unfinished jobs; at most 100 are allowed."),
     "client-full": (429, "You have 20 unfinished jobs; at most 20 are allowed."),
     "too-many-jobs-without-cookie": (
         429,
         "Callers without our cookie may make 20 jobs a minute from one address.",
     ),
+    "too-many-helpers": (429, "At most 30 helpers a minute can join from one address."),
     "too-many-rooms": (
         429,
         "At most 60 rooms a minute can be made from one address. Use one of them, or wait.",
@@ -95,6 +107,12 @@ def problems(*codes: str) -> dict[str, Any]:
             for status, of_status in sorted(by_status.items())
         }
     }
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The same for a call that may come with this object, or without any body."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
 def binary(content_type: str, extra: dict[str, Any], moved: str = "") -> dict[str, Any]:

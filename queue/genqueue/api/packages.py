@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import Router
 
-from genqueue import packages
+from genqueue import packages, references
 from genqueue.api.documentation import binary, problems
 from genqueue.api.pictures import FOR_EVER
 from genqueue.api.schemas import ModelName, PackagesJson, ShardHash, Variant
@@ -29,6 +29,20 @@ def _ranged(content_type: str) -> dict[str, Any]:
 def get_packages(request: HttpRequest) -> JsonResponse:
     """A package is made ahead by an admin, or, of a small model, when somebody first asks."""
     return JsonResponse({"packages": packages.listed()}, headers={"Cache-Control": "no-cache"})
+
+
+@router.get(
+    "/packages/v1/{model}/references.safetensors",
+    summary="What each segment of a model should give",
+    openapi_extra=_ranged("application/octet-stream"),
+)
+def get_references(request: HttpRequest, model: ModelName) -> HttpResponse:
+    """A small run, segment by segment, for comparing devices: docs/packages.md."""
+    path = references.file_of(model)
+    etag = f'"{sha256(path.read_bytes()).hexdigest()}"'
+    return file_response(
+        request, path, etag=etag, content_type="application/octet-stream", caching=A_MINUTE
+    )
 
 
 @router.get(

@@ -1,23 +1,24 @@
 """GET /api/jobs/{id}/images/{n}.png and .../preview.webp: bytes that never change once written.
 
 A picture is named by its job and number and is finished when it exists; a preview is named by its
-step too. Both may be kept by browsers and caches for ever.
+step too. Both may be kept by browsers and caches for ever. .../timeline says how it was made.
 """
 
 from http import HTTPStatus
 from typing import Annotated
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils.cache import get_conditional_response
 from ninja import Router
 from pydantic import WithJsonSchema
 
-from genqueue import files
+from genqueue import files, timeline
 from genqueue.api.documentation import binary, problems
 from genqueue.api.jobs import find_job
 from genqueue.api.schemas import ImageNumber, JobId
 from genqueue.models import Image
 from genqueue.problems import not_found
+from genqueue.shapes import TimelineJson
 from genqueue.transitions import ImageState
 
 router = Router(tags=["Jobs"])
@@ -70,6 +71,18 @@ def get_preview(
     caching = "no-store" if step is None else FOR_EVER
     etag = f'"{image.job_id}-{image.index}-{shown}"'
     return _bytes(request, files.preview_name(image, shown), "image/webp", caching, etag)
+
+
+@router.get(
+    "/jobs/{job_id}/images/{number}/timeline",
+    response=TimelineJson,
+    summary="How a picture was made",
+    openapi_extra=problems("no-such-job", "no-such-picture"),
+)
+def get_timeline(request: HttpRequest, job_id: JobId, number: ImageNumber) -> JsonResponse:
+    """Who computed which steps, when, and what went wrong. It stays as long as the picture."""
+    image = _find_image(job_id, number)
+    return JsonResponse(dict(timeline.as_json(image)), headers={"Cache-Control": "no-store"})
 
 
 def _find_image(job_id: str, number: str) -> Image:

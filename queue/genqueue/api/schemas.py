@@ -4,11 +4,19 @@ Everything else that it answers with is in `genqueue.shapes`. `JobRequest` check
 depend on the model and are checked by `diffusion.settings`.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
+from genqueue.helpers import LONGEST_DEVICE, LONGEST_NAME, MOST_MODELS
 from genqueue.shapes import JobJson, ModelJson, PackageJson, RoomWorkerJson, shape
 
 RoomId = Annotated[
@@ -26,7 +34,17 @@ JobId = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 ModelName = Annotated[str, WithJsonSchema({"type": "string", "example": "prx-emoji"})]
 Variant = Annotated[str, WithJsonSchema({"type": "string", "example": "f16"})]
 ShardHash = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
+ModelId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ImageNumber = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0, "example": 0})]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("It must be one line of printable characters")
+    return text
+
+
+OneLine = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable)]
 
 
 class Shape(BaseModel):
@@ -99,6 +117,37 @@ class CreatedJobJson(JobJson):
     """The room's owner has paused its queue; the job waits."""
 
 
+class HelperRequest(BaseModel):
+    """A worker that its owner lets help in one room. `manage.py helper` is such a worker."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    name: OneLine = Field(max_length=LONGEST_NAME, json_schema_extra={"example": "attic"})
+    """What people in the room see it as."""
+    device: OneLine = Field(
+        max_length=LONGEST_DEVICE, json_schema_extra={"example": "cuda NVIDIA H200"}
+    )
+    software: bool = False
+    """No GPU: the processor computes."""
+    variant: Literal["f32", "bf16", "f16", "int8", "int4"] = "f32"
+    """How it stores weights."""
+    models: list[ModelId] = Field(min_length=1, max_length=MOST_MODELS)
+    """What it has: the `model_id` that packages of the model have (docs/packages.md)."""
+
+
+class HelperJson(Shape):
+    """What a helper needs to begin."""
+
+    id: str
+    """Of the worker that it is now; chunks and pictures name it."""
+    token: str
+    """Opens the socket: Authorization: Bearer <token>. Shown only this once."""
+    socket: str
+    """The address of the WebSocket; docs/api-websocket.md describes its messages."""
+    models: dict[str, str]
+    """The names here of what it has, and their ids. Chunks name models as the server does."""
+
+
 class JoinJson(Shape):
     """What joining did."""
 
@@ -107,6 +156,8 @@ class JoinJson(Shape):
     """False when the server's worker already helped in this room."""
     detail: str
     workers: list[RoomWorkerJson]
+    helper: HelperJson | None
+    """Of a worker that was described; null without a body."""
 
 
 class ModelsJson(Shape):

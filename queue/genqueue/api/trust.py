@@ -8,7 +8,6 @@ Budgets are counted in the cache of each site process.
 """
 
 import hashlib
-import ipaddress
 import time
 from http import HTTPStatus
 
@@ -18,6 +17,7 @@ from django.http import HttpRequest
 
 from genqueue import clients
 from genqueue.models import Room
+from genqueue.networks import network_of
 from genqueue.problems import Problem
 
 
@@ -60,7 +60,7 @@ def spend_budget_of_jobs(request: HttpRequest) -> None:
         return
     limit: int = settings.P2PWEB_LIMITS["jobs_a_minute_without_cookie"]
     _spend(
-        request,
+        _address(request),
         limit,
         "too-many-jobs-without-cookie",
         f"Callers without our cookie may make {limit} jobs a minute from one address. Keep the"
@@ -73,21 +73,42 @@ def spend_budget_of_rooms(request: HttpRequest, room_id: str | None = None) -> N
 
     room_id: of the room that would be made; nothing is spent when it is there already.
     """
+    spend_room_of(_address(request), room_id)
+
+
+def spend_room_of(address: str, room_id: str | None = None) -> None:
+    """The same for a caller at this network address, who may have come by a WebSocket."""
     if room_id is not None and Room.objects.filter(pk=room_id).exists():
         return
     limit: int = settings.P2PWEB_LIMITS["rooms_a_minute"]
     _spend(
-        request,
+        address,
         limit,
         "too-many-rooms",
         f"At most {limit} rooms a minute can be made from one address. Use one of them, or wait.",
     )
 
 
-def _spend(request: HttpRequest, limit: int, code: str, detail: str) -> None:
+def spend_budget_of_helpers(request: HttpRequest) -> None:
+    """Problem 429 when too many helpers were described from this address in a minute."""
+    limit: int = settings.P2PWEB_LIMITS["helpers_a_minute"]
+    _spend(
+        _address(request),
+        limit,
+        "too-many-helpers",
+        f"At most {limit} helpers a minute can join from one address. One that has joined opens its"
+        " socket again without joining.",
+    )
+
+
+def _address(request: HttpRequest) -> str:
+    return request.META.get("REMOTE_ADDR") or "unknown"
+
+
+def _spend(address: str, limit: int, code: str, detail: str) -> None:
     now = time.time()
     minute = int(now // 60)
-    key = f"{code}:{_network(request)}:{minute}"
+    key = f"{code}:{_network(address)}:{minute}"
     cache.add(key, 0, timeout=120)
     try:
         spent = cache.incr(key)
@@ -104,14 +125,6 @@ def _spend(request: HttpRequest, limit: int, code: str, detail: str) -> None:
         )
 
 
-def _network(request: HttpRequest) -> str:
-    """A hash of the caller's address, of its /64 for IPv6: one household, one budget."""
-    address = request.META.get("REMOTE_ADDR") or "unknown"
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        pass
-    else:
-        if isinstance(parsed, ipaddress.IPv6Address):
-            address = str(ipaddress.ip_network((parsed, 64), strict=False))
-    return hashlib.sha256(address.encode()).hexdigest()[:32]
+def _network(address: str) -> str:
+    """A hash of the caller's address or network."""
+    return hashlib.sha256(network_of(address).encode()).hexdigest()[:32]

@@ -3,6 +3,7 @@
 import re
 import secrets
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from django.conf import settings as site
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from diffusion.backends import BACKEND_NAMES, open_backend
+from diffusion.backends import BACKEND_NAMES
+from diffusion.backends.errors import BackendError
 from diffusion.model_folder import ModelFolder, ModelFolderError
 from diffusion.pipeline import Picture, Progress, generate
 from diffusion.settings import SEED_LIMIT, Settings, SettingsError, check
+from genqueue.backends import open_backend
 from genqueue.choices import limits
 from genqueue.management.arguments import model_named
 
@@ -50,6 +53,8 @@ class Command(BaseCommand):
             pictures = self._make(folder, wanted, options["backend"])
         except ModelFolderError as error:
             raise CommandError(f"{folder.path}: {error}") from error
+        except BackendError as error:
+            raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
         try:
@@ -63,13 +68,14 @@ class Command(BaseCommand):
         with tqdm(
             total=wanted.steps * wanted.num_images, desc="loading", unit="step", file=sys.stderr
         ) as bar:
-            backend = open_backend(backend_name, folder)
-            bar.set_description(f"{backend.name} on {backend.device}")
+            backend = open_backend(folder, backend_name)
+            bar.set_description(backend.device)
 
             def on_progress(progress: Progress) -> None:
                 bar.update()
 
-            return generate(backend, wanted, on_progress)
+            with closing(backend):
+                return generate(backend, wanted, on_progress)
 
     def _write(self, pictures: list[Picture], out: Path, latents_out: Path | None) -> None:
         for number, picture in enumerate(pictures):

@@ -12,7 +12,7 @@ from diffusion.packaging.manifest import variant_name
 from diffusion.packaging.pack import Packed, Report
 from diffusion.packaging.source import COMPONENTS
 from diffusion.packaging.storage import DTYPES
-from genqueue import choices, packages
+from genqueue import choices, packages, references
 from genqueue.management.arguments import model_named
 
 
@@ -41,6 +41,8 @@ class Command(BaseCommand):
                     packed = packages.pack(model, out, dtypes, shown_on(bar))
                 else:
                     packed = packages.make(name, model, dtypes, shown_on(bar))
+                    if packed.manifest.plan is not None:
+                        references.make(name, model, packed.manifest.model_id)
         except (ModelFolderError, FileExistsError) as error:
             raise CommandError(f"{model.path}: {error}") from error
         except OSError as error:

@@ -6,6 +6,8 @@ REDIS_URL, one Celery worker in a process of its own. Ctrl-C or SIGTERM stops bo
 
 import argparse
 import contextlib
+import logging
+import os
 import signal
 import sys
 from typing import Any
@@ -15,6 +17,8 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from django.conf import settings
 from django.core.management import BaseCommand, call_command
+from twisted.internet import reactor
+from twisted.internet.error import ReactorNotRunning
 
 from genqueue import lan, site
 from genqueue.supervisor import Supervisor
@@ -34,11 +38,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Twisted takes both signals over once it runs (SIGINT only from Python's own handler); what
-        # comes earlier is an orderly end as well.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is a reactor to stop
         with contextlib.suppress(KeyboardInterrupt):
             self._serve(options)
+        _leave()
 
     def _serve(self, options: dict[str, Any]) -> None:
         call_command("migrate", interactive=False, verbosity=0)
@@ -65,12 +68,16 @@ class Command(BaseCommand):
         server = Server(
             application=application,
             endpoints=endpoints,
-            signal_handlers=True,
+            signal_handlers=False,
             ready_callable=listening,
             server_name="p2pweb",
             websocket_timeout=-1,  # a room page stays open for days
             application_close_timeout=2,
         )
+        # From here on nothing may be raised: Twisted logs and forgets what its callbacks let go,
+        # and some of them run before its own handlers are there.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: reactor.callFromThread(_stop_reactor))
         try:
             server.run()
         finally:
@@ -94,3 +101,18 @@ class Command(BaseCommand):
         if not on_lan:
             self.stdout.write("For phones and others in the house: python manage.py serve --lan")
         self.stdout.flush()
+
+
+def _stop_reactor() -> None:
+    """As soon as it runs; a second signal changes nothing."""
+    with contextlib.suppress(ReactorNotRunning):
+        reactor.stop()  # type: ignore[misc]  # its stubs take it for a method of a class
+
+
+def _leave() -> None:
+    """Everything has been stopped. Threads of requests that were cut may wait for an event loop
+    that has gone; at its end Python would wait for them, for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

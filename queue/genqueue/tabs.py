@@ -1,0 +1,163 @@
+"""Browser tabs as workers: who is admitted, whether it may go on, what ends its work.
+
+A tab is a worker of one room, as long as its socket lives. It leases chunks by the same protocol
+as everybody (`protocol`); sockets and messages are the rooms' business (`rooms.work`), tensors are
+`handing`'s.
+
+Anybody in a room may compute, unless its owner says no. What a tab computes is checked now and then
+by somebody else (`checks`).
+"""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from uuid import UUID, uuid4, uuid5
+
+from django.db import transaction
+from django.utils import timezone
+
+from genqueue import actions, departure, events, fairness, packages, protocol, roster
+from genqueue.admission import refuse_crowd, refuse_unwanted
+from genqueue.clients import client_label
+from genqueue.kinds import WorkerKind
+from genqueue.locks import lock_room
+from genqueue.models import Chunk, Room, Worker
+from genqueue.problems import Problem
+from genqueue.protocol import Lease
+from genqueue.transitions import ChunkState, WorkerState
+
+LONGEST_DEVICE: Final = 120
+MOST_PACKAGES: Final = 8
+
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_IDS: Final = UUID("0f7c7f0b-3c9a-5f0e-9a53-6a1df4b5c0de")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a tab says of itself. Raises ValueError for what no tab of ours says.
+
+    key: 32 hex digits that it keeps over reloads, so that measured speeds keep their owner.
+    device: for people.  software: no GPU, the processor after all.
+    packages: ids of the model packages that it has opened.
+    kernels: which variants of kernels it runs.
+    """
+
+    key: str
+    device: str
+    software: bool
+    packages: tuple[str, ...]
+    kernels: str = ""
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.key):
+            raise ValueError("key: 32 hex digits")
+        if not self.device.isprintable() or not 0 < len(self.device) <= LONGEST_DEVICE:
+            raise ValueError(f"device: one line of 1 to {LONGEST_DEVICE} characters")
+        if len(self.kernels) > LONGEST_DEVICE or not (self.kernels + " ").isprintable():
+            raise ValueError(f"kernels: one line of at most {LONGEST_DEVICE} characters")
+        if not 0 < len(self.packages) <= MOST_PACKAGES:
+            raise ValueError(f"packages: 1 to {MOST_PACKAGES}")
+        if not all(_HASH.fullmatch(package) for package in self.packages):
+            raise ValueError("packages: ids of 64 hex digits")
+
+
+def admit(room_id: str, client_id: str, hello: Hello, network: str = "") -> UUID:
+    """A tab becomes a worker of the room, ready to lease; returns its id.
+
+    network: as `refuse_unwanted` takes it.
+    Raises Problem: what that raises, `unknown-package` (422), `too-many-tabs` (429).
+    """
+    models, variants = _opened(hello.packages)
+    actions.make_room(room_id, client_id)
+    with transaction.atomic():
+        lock_room(room_id)  # so that tabs that come at once are counted one after the other
+        room = Room.objects.get(pk=room_id)
+        refuse_unwanted(room, client_id, network)
+        refuse_crowd(room, client_id)
+        worker_id = _own_id(room_id, client_id, hello.key)
+        row, _new = Worker.objects.update_or_create(
+            pk=worker_id,
+            defaults={
+                "name": f"tab of {client_label(client_id)}",
+                "kind": WorkerKind.TAB,
+                "room": room,
+                "client": client_id,
+                "network": network,
+                "device": hello.device,
+                "software": hello.software,
+                "variant": variants,
+                "kernels": hello.kernels,
+                "model_names": models,
+                "started_at": timezone.now(),
+                "last_seen_at": timezone.now(),
+            },
+        )
+        if row.state != WorkerState.READY:
+            roster.set_state(worker_id, row.state, WorkerState.READY)
+        events.announce(room_id)
+    departure.give_back(worker_id, None, "The tab connected again.")  # when its site had died
+    return worker_id
+
+
+def _opened(package_ids: tuple[str, ...]) -> tuple[list[str], str]:
+    """The models of these packages, and how they store their weights."""
+    here = {entry["package_id"]: entry for entry in packages.listed() if entry["package_id"]}
+    if not here.keys() >= set(package_ids):
+        raise Problem(
+            "unknown-package",
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "This server has no such model package, or has made it anew: load it again.",
+        )
+    opened = [here[package_id] for package_id in package_ids]
+    variants = dict.fromkeys(entry["variant"] for entry in opened)
+    return sorted({entry["model"] for entry in opened}), " ".join(variants)
+
+
+def _own_id(room_id: str, client_id: str, key: str) -> UUID:
+    """The same over reloads of a tab, and nobody else's: it is made of the secret client id."""
+    worker_id = uuid5(_IDS, f"{client_id} {room_id} {key}")
+    if Worker.objects.online().filter(pk=worker_id).exists():
+        return uuid4()  # a tab that was duplicated, or whose old socket is still open
+    return worker_id
+
+
+def stand(worker_id: UUID, client_id: str) -> None:
+    """Whether this tab may still compute. One that was taken for gone, because this machine slept,
+    is ready again.
+
+    Raises Problem: what `refuse_unwanted` raises, `worker-forgotten` (410).
+    """
+    row = Worker.objects.filter(pk=worker_id).select_related("room").first()
+    if row is None or row.room is None:
+        raise Problem("worker-forgotten", HTTPStatus.GONE, "The server has forgotten this tab.")
+    if row.state == WorkerState.GONE:
+        refuse_unwanted(row.room, client_id)
+        roster.set_state(worker_id, row.state, WorkerState.READY, last_seen_at=timezone.now())
+
+
+def heard(worker_id: UUID) -> None:
+    """The tab is alive; called every few seconds."""
+    Worker.objects.filter(pk=worker_id).update(last_seen_at=timezone.now())
+
+
+def holds(lease: Lease) -> bool:
+    """Whether the chunk is still this lease's; a cancelled job's is not."""
+    rows = Chunk.objects.filter(pk=lease.chunk_id, state=ChunkState.LEASED, **lease.fence)
+    return rows.exists()
+
+
+def next_lease(worker_id: UUID) -> tuple[Lease | None, bool]:
+    """The next chunk for this tab, and, without one, whether something open was left to a faster
+    worker, which may not come.
+
+    It looks before it claims: most changes in a room are nothing for this tab, and a claim would
+    wait for everybody who writes.
+    """
+    row = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
+    if row is None or not fairness.open_to(row).exists():
+        return None, False
+    lease = protocol.claim(worker_id)
+    return lease, lease is None
