@@ -1,0 +1,53 @@
+// Which tabs may compute in a room without a server, and as whom: twin of queue/genqueue/tabs.py.
+
+import { workerId } from './clients.js';
+import { Problem } from './problems.js';
+
+const MOST_TABS_OF_A_ROOM = 64; // that compute
+const MOST_TABS_OF_A_CLIENT = 8;
+
+/**
+ * A tab becomes a worker of the room, ready to lease.
+ * @param {ReturnType<import('./work-messages.js').readHello>} hello
+ * @param {import('./host-page.js').HostPage} page
+ * @param {object} room
+ * @param {string} room.id
+ * @param {import('./models.js').HostModel[]} room.models
+ * @param {import('./queue/room-queue.js').RoomQueue} room.queue
+ * @param {Iterable<import('./host-page.js').HostPage>} room.pages all that are here
+ * @returns {Promise<string>} its id as a worker
+ * @throws {Problem} unknown-package, too-many-tabs
+ */
+export async function admit(hello, page, { id, models, queue, pages }) {
+  const { key, device, software, packages, kernels } = hello;
+  const opened = models.filter((model) => model.packages.some((name) => packages.includes(name)));
+  const known = new Set(opened.flatMap((model) => model.packages));
+  if (!packages.every((name) => known.has(name))) {
+    throw new Problem('unknown-package',
+      'This room has no such model package, or has it anew: load it again.');
+  }
+  const own = await workerId(page.client, id, key);
+  // From here on nothing waits, so that tabs that come at once are counted one after the other.
+  const present = new Map(queue.workers().map((worker) => [worker.id, worker.client]));
+  for (const { worker, label } of pages) if (worker) present.set(worker, label);
+  refuseCrowd(present.size, MOST_TABS_OF_A_ROOM);
+  refuseCrowd([...present.values()].filter((label) => label === page.label).length,
+    MOST_TABS_OF_A_CLIENT);
+  const worker = present.has(own) ? crypto.randomUUID() : own; // a tab that was duplicated
+  queue.arrive({
+    id: worker,
+    client: page.label,
+    kind: 'tab',
+    name: `tab of ${page.name || page.label}`,
+    device,
+    software,
+    kernels,
+    models: opened.map(({ name }) => name),
+  });
+  return worker;
+}
+
+function refuseCrowd(here, limit) {
+  if (here < limit) return;
+  throw new Problem('too-many-tabs', `${here} tabs compute here already; more are not allowed.`);
+}

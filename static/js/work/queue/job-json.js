@@ -1,0 +1,113 @@
+// Jobs and workers as the JSON that pages and sockets get: the shapes of queue/genqueue/shapes.py.
+//
+// Addresses are names of blobs here; who shows them turns them into addresses.
+
+import { ofOneLease, sentence } from './faults.js';
+import { covered, stepsBy } from './timeline.js';
+import { jobEnded } from './transitions.js';
+
+/**
+ * @typedef {object} Forecast
+ * @property {number|null} position 1 is the next job to start; null once it runs
+ * @property {number|null} eta_seconds from now until the job's last image is done
+ * @property {boolean} waits_for_model the workers that are there have other models
+ */
+
+/**
+ * @param {import('./records.js').Records} records @param {import('./records.js').Job} job
+ * @param {Forecast|undefined} expected of an unfinished job
+ * @returns {object} JobJson
+ */
+export function jobJson(records, job, expected) {
+  const ended = jobEnded(job);
+  return {
+    id: job.id,
+    room: records.room,
+    client: job.client,
+    state: job.state,
+    position: (job.state === 'queued' && expected?.position) || null,
+    eta_seconds: ended ? null : expected?.eta_seconds ?? null,
+    waits_for_model: !ended && Boolean(expected?.waits_for_model),
+    ...job.settings,
+    created_at: time(job.createdAt),
+    started_at: time(job.startedAt),
+    finished_at: time(job.finishedAt),
+    error: job.state === 'failed'
+      ? { code: job.errorCode, detail: sentence(job.errorCode) } : null,
+    images: job.images.map((image) => imageJson(records, job, image)),
+  };
+}
+
+function imageJson(records, job, image) {
+  const worker = image.worker === null ? null : records.workers.get(image.worker);
+  const done = image.state === 'done';
+  return {
+    index: image.index,
+    seed: image.seed,
+    state: image.state,
+    step: image.step,
+    steps: job.settings.steps,
+    worker: worker ? workerJson(worker) : null,
+    url: image.picture,
+    preview_url: image.state === 'running' && image.previewStep !== null ? image.preview : null,
+    seconds: done ? Math.round(image.seconds * 1000) / 1000 : null,
+    steps_by: stepsBy(image.timeline),
+    doubt: null, // nobody checks anybody in a room without a server
+  };
+}
+
+/** @param {import('./records.js').Worker} worker @returns {object} WorkerJson */
+const workerJson = ({ id, name, kind, client, device, kernels }) =>
+  ({ id, name, kind, client, device, kernels });
+
+/** @param {import('./records.js').Records} records @param {import('./records.js').Worker} worker
+ * @returns {object} RoomWorkerJson */
+export function roomWorkerJson(records, worker) {
+  const measured = Object.values(worker.speeds).findLast(({ kind }) => kind === 'denoise');
+  const chunk = [...records.chunks.values()].find(
+    (one) => one.state === 'leased' && one.worker === worker.id);
+  return {
+    ...workerJson(worker),
+    state: worker.state,
+    seconds_a_step: measured ? Math.round(measured.seconds * 1000) / 1000 : null,
+    at_work: chunk ? atWorkJson(chunk) : null,
+  };
+}
+
+const atWorkJson = ({ job, image: index, kind, from, stop }) =>
+  ({ job, index, kind, start: kind === 'denoise' ? from : 0, stop });
+
+/** How an image was made, with what is computed at this moment as the last entry.
+ * @param {import('./records.js').Records} records @param {import('./records.js').Job} job
+ * @param {import('./records.js').Image} image @returns {object} TimelineJson */
+export function timelineJson(records, job, image) {
+  const { index, state, step, timeline } = image;
+  // Of copies that others sent, a worker may be missing: what is known of nobody is not told.
+  const known = timeline.filter(({ worker }) => records.workers.has(worker));
+  const entries = known.map((entry) => entryJson(records, entry));
+  const running = records.chunksOf(job.id).find((chunk) => chunk.state === 'leased'
+    && (chunk.image === index || (chunk.kind === 'encode' && state === 'queued')));
+  if (running) {
+    const start = running.kind === 'denoise' ? covered(timeline) : 0;
+    const stop = running.kind === 'denoise' ? Math.max(start, step) : 0;
+    entries.push(entryJson(records, runningEntry(records, running, start, stop)));
+  }
+  return { job: job.id, index, state, steps: job.settings.steps, entries };
+}
+
+const runningEntry = (records, { kind, worker, attempt, leasedAt }, start, stop) => ({
+  kind, outcome: 'running', start, stop, worker, kernels: records.workers.get(worker).kernels,
+  began: leasedAt, ended: null, seconds: null, attempt, chunks: 1, received: 0, sent: 0, fault: null,
+});
+
+function entryJson(records, { worker, kernels, began, ended, fault, ...plain }) {
+  return {
+    ...plain,
+    worker: { ...workerJson(records.workers.get(worker)), kernels },
+    began_at: time(began),
+    ended_at: time(ended),
+    fault: fault === null ? null : { code: fault, detail: ofOneLease(fault) },
+  };
+}
+
+const time = (ms) => (ms === null ? null : new Date(ms).toISOString());

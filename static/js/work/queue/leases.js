@@ -1,0 +1,375 @@
+// The lease protocol: claim, renew, checkpoint, complete, give up. Twin of genqueue/protocol.py.
+//
+// - A lease is (chunk, attempt, worker) with a deadline. Every later call names it, and changes
+//   nothing but throws LeaseLost when the chunk has moved on: cancelled, taken back, done.
+// - `takeBack` ends leases from outside; `freeImages` ends what is no lease yet: a worker's claim
+//   to the next chunk of its image.
+// - Completing a chunk makes the next one of its image.
+//
+// A refused call changes nothing, so everything is checked before the first record is touched.
+
+import { record, speedKey, stepsOfChunk } from './cutting.js';
+import { Fairness, isYoung } from './fairness.js';
+import { unfinishedImages } from './records.js';
+import { noteDone, noteEnded } from './timeline.js';
+import { IMAGE_ENDED, imageEnded, jobEnded, move } from './transitions.js';
+
+export const CHECKPOINTS_KEPT = 2;
+
+/** The chunk is not this lease's any more. Stop computing; nothing was changed. */
+export class LeaseLost extends Error {
+  code = 'lost';
+
+  constructor() {
+    super('The chunk is not leased to this worker any more.');
+  }
+}
+
+/**
+ * @typedef {object} Lease the right to compute one chunk
+ * @property {number} chunk @property {number} attempt @property {string} worker its id
+ * @property {'encode'|'denoise'|'decode'} kind
+ * @property {string} job @property {number|null} image index, null of `encode`
+ * @property {number|null} seed of the image
+ * @property {number} start @property {number} stop steps of a `denoise` chunk
+ * @property {import('./records.js').Settings} settings of the job
+ * @property {string|null} conditioning name of a blob
+ * @property {string|null} latent name of a blob; null at step 0, where it is the noise
+ * @property {number} deadline ms
+ */
+
+export class Leases {
+  #records;
+  #now;
+  #leaseMs;
+  #maxFaults;
+
+  /**
+   * @param {import('./records.js').Records} records
+   * @param {{now: () => number, leaseMs: number, maxFaults: number}} options
+   */
+  constructor(records, { now, leaseMs, maxFaults }) {
+    this.#records = records;
+    this.#now = now;
+    this.#leaseMs = leaseMs;
+    this.#maxFaults = maxFaults;
+  }
+
+  /** @param {string} workerId @returns {Lease|null} */
+  claim(workerId) {
+    const worker = this.#records.workers.get(workerId);
+    if (worker?.state !== 'ready') return null;
+    const now = this.#now();
+    this.#heard(worker, now);
+    const chunk = new Fairness(this.#records, now).nextChunk(worker);
+    return chunk && this.#lease(chunk, worker, now);
+  }
+
+  #lease(chunk, worker, now) {
+    const records = this.#records;
+    const job = records.jobs.get(chunk.job);
+    const image = chunk.image === null ? null : records.imageOf(chunk);
+    const newest = image?.checkpoints[0] ?? null;
+    const goesOn = image?.worker === worker.id;
+    let { start, stop } = chunk;
+    if (chunk.kind === 'denoise') {
+      start = newest?.step ?? 0;
+      const measured = worker.speeds[speedKey('denoise', job.settings)]?.seconds;
+      stop = Math.min(job.settings.steps, start + stepsOfChunk(measured));
+    }
+    move('chunk', chunk, 'pending', 'leased', {
+      worker: worker.id,
+      deadline: now + this.#leaseMs,
+      leasedAt: now,
+      beganAt: goesOn && isYoung(chunk, now) ? chunk.createdAt : now,
+      from: start,
+      stop,
+    });
+    if (!image || (image.state === 'queued' && image.worker === null)) {
+      records.turns[job.client] = ++records.turn;
+    }
+    if (job.state === 'queued') move('job', job, 'queued', 'running', { startedAt: now });
+    if (image?.state === 'queued') move('image', image, 'queued', 'running', { startedAt: now });
+    if (image) image.worker = worker.id;
+    if (chunk.kind === 'denoise') {
+      image.step = start;
+      if (!start) Object.assign(image, { preview: null, previewStep: null });
+      else if (image.preview) image.previewStep = start;
+    }
+    records.announce(job);
+    return this.#describe(chunk, job, image, newest);
+  }
+
+  #describe(chunk, job, image, newest) {
+    return {
+      chunk: chunk.id,
+      attempt: chunk.attempt,
+      worker: chunk.worker,
+      kind: chunk.kind,
+      job: job.id,
+      image: chunk.image,
+      seed: image?.seed ?? null,
+      start: chunk.from,
+      stop: chunk.stop,
+      settings: { ...job.settings },
+      conditioning: job.conditioning,
+      latent: newest?.latent ?? null,
+      deadline: chunk.deadline,
+    };
+  }
+
+  /** @param {Lease} lease @returns {boolean} */
+  holds({ chunk: id, attempt, worker }) {
+    const chunk = this.#records.chunks.get(id);
+    return chunk?.state === 'leased' && chunk.attempt === attempt && chunk.worker === worker;
+  }
+
+  /** @param {Lease} lease @returns {Lease} with a new deadline @throws {LeaseLost} */
+  renew(lease) {
+    const chunk = this.#held(lease);
+    chunk.deadline = this.#now() + this.#leaseMs;
+    return { ...lease, deadline: chunk.deadline };
+  }
+
+  /**
+   * `step` steps of the image are done. One that comes after a later one only says that its worker
+   * is alive.
+   * @param {Lease} lease @param {number} step
+   * @param {{latent?: string|null, preview?: string|null}} blobs
+   * @throws {LeaseLost}
+   * @throws {RangeError} for a step outside the lease
+   */
+  checkpoint(lease, step, { latent = null, preview = null }) {
+    const chunk = this.#held(lease);
+    if (chunk.kind !== 'denoise' || !Number.isInteger(step) || step <= chunk.from
+      || step > chunk.stop) {
+      throw new RangeError(`step ${step} is outside ${chunk.from}..${chunk.stop}`);
+    }
+    checkName(latent ?? 'none');
+    checkName(preview ?? 'none');
+    chunk.deadline = this.#now() + this.#leaseMs;
+    const image = this.#records.imageOf(chunk);
+    if (step < image.step) return;
+    image.step = step;
+    if (preview !== null) Object.assign(image, { preview, previewStep: step });
+    if (latent !== null) keepCheckpoint(image, step, latent);
+    this.#records.announce(this.#records.jobs.get(chunk.job));
+  }
+
+  /**
+   * Hand in the result and make the next chunk.
+   * @param {Lease} lease
+   * @param {string} blob name of the conditioning, the latent or the picture
+   * @param {number} seconds computing time; what cannot have passed counts as all that has
+   * @param {{received?: number, sent?: number}} [moved] bytes to the worker and from it
+   * @throws {LeaseLost} then somebody else answers for the chunk
+   */
+  complete(lease, blob, seconds, moved = {}) {
+    const chunk = this.#held(lease);
+    checkName(blob);
+    const now = this.#now();
+    const job = this.#records.jobs.get(chunk.job);
+    const passed = Math.max(0, now - chunk.beganAt) / 1000;
+    const computed = seconds >= 0 && seconds <= passed ? seconds : passed;
+    const steps = chunk.kind === 'denoise' ? chunk.stop - chunk.from : 0;
+    noteDone(this.#records, chunk, { now, seconds: computed, ...moved });
+    move('chunk', chunk, 'leased', 'done');
+    this.#records.chunks.delete(chunk.id);
+    if (chunk.kind === 'encode') this.#encoded(chunk, job, blob, now);
+    else if (chunk.kind === 'denoise') this.#denoised(chunk, job, blob, computed, now);
+    else this.#decoded(chunk, job, blob, computed, now);
+    const worker = this.#records.workers.get(chunk.worker);
+    record(worker.speeds, chunk.kind, job.settings, steps, passed);
+    this.#records.announce(job);
+  }
+
+  #encoded(chunk, job, conditioning, now) {
+    job.conditioning = conditioning;
+    const images = job.images.filter(({ state }) => state === 'queued');
+    for (const { index } of images) {
+      const { steps } = job.settings;
+      this.#records.addChunk({ job: job.id, image: index, kind: 'denoise', stop: steps }, now);
+    }
+    // Who encoded goes on with the first image: both were one turn.
+    if (images.length) images[0].worker = chunk.worker;
+  }
+
+  #denoised(chunk, job, latent, seconds, now) {
+    const image = this.#records.imageOf(chunk);
+    const { steps } = job.settings;
+    keepCheckpoint(image, chunk.stop, latent);
+    image.step = chunk.stop;
+    image.seconds += seconds;
+    const next = chunk.stop < steps
+      ? { kind: 'denoise', start: chunk.stop, stop: steps } : { kind: 'decode' };
+    this.#records.addChunk({ job: job.id, image: image.index, ...next }, now);
+  }
+
+  #decoded(chunk, job, picture, seconds, now) {
+    const image = this.#records.imageOf(chunk);
+    image.seconds += seconds;
+    move('image', image, 'running', 'done', { picture, finishedAt: now, endedBy: endOf(chunk) });
+    forgetWork(image);
+    this.#endJobAfterItsImages(job, now);
+  }
+
+  /** The last image of a running job ends it: done, or failed if any image failed. */
+  #endJobAfterItsImages(job, now) {
+    if (!job.images.every(({ state }) => IMAGE_ENDED.includes(state))) return;
+    const failed = job.images.some(({ state }) => state === 'failed');
+    move('job', job, 'running', failed ? 'failed' : 'done', { finishedAt: now });
+    job.conditioning = null;
+  }
+
+  /**
+   * The worker gives the chunk up: to be tried again, until the third fault.
+   * @param {Lease} lease
+   * @param {string|null} fault a code of faults.js; null gives it back unharmed
+   * @param {string} detail what happened exactly; no page shows it
+   * @throws {LeaseLost}
+   */
+  giveUp(lease, fault, detail) {
+    const chunk = this.#held(lease);
+    if (fault === 'file-lost' && chunk.faults && chunk.kind === 'denoise') {
+      // Twice, so it is not that one worker alone cannot reach the blob: go on from the one before
+      // it, or from the noise. Ranges that were done are done again then, as other chunks.
+      const image = this.#records.imageOf(chunk);
+      image.checkpoints = image.checkpoints.filter(({ step }) => step !== chunk.from);
+      image.goneBack += 1;
+      chunk.start = Math.min(chunk.start, image.checkpoints[0]?.step ?? 0);
+    }
+    this.#return(chunk, fault, detail);
+  }
+
+  /**
+   * End these leases from outside.
+   * @param {import('./records.js').Chunk[]} chunks leased
+   * @param {string|null} fault null: they go back unharmed @param {string} detail
+   */
+  takeBack(chunks, fault, detail) {
+    for (const chunk of chunks) this.#return(chunk, fault, detail);
+  }
+
+  /** Everything that this worker holds or that is kept for it is open to everybody.
+   * @param {string} workerId @param {string|null} fault @param {string} detail */
+  giveBack(workerId, fault, detail) {
+    this.takeBack(this.#leased().filter(({ worker }) => worker === workerId), fault, detail);
+    this.freeImages(workerId);
+  }
+
+  /** Let anybody go on with the images whose next chunk waits for this worker. */
+  freeImages(workerId) {
+    for (const chunk of this.#records.chunks.values()) {
+      if (chunk.state !== 'pending' || chunk.image === null) continue;
+      const image = this.#records.imageOf(chunk);
+      if (image.worker !== workerId) continue;
+      image.worker = null;
+      this.#records.announce(this.#records.jobs.get(chunk.job));
+    }
+  }
+
+  /** @returns {number} how many late leases were taken back */
+  sweep() {
+    const now = this.#now();
+    const late = this.#leased().filter(({ deadline }) => deadline < now);
+    for (const chunk of late) {
+      const worker = this.#records.workers.get(chunk.worker);
+      this.#return(chunk, 'worker-lost', 'The worker was not heard of any more.');
+      if (now - worker.heardAt > this.#leaseMs) {
+        worker.silent = true;
+        this.freeImages(worker.id);
+      }
+    }
+    return late.length;
+  }
+
+  /** Nobody could renew while the holder slept: every lease lasts a whole lease from now. */
+  extendAll() {
+    for (const chunk of this.#leased()) chunk.deadline = this.#now() + this.#leaseMs;
+  }
+
+  #leased() {
+    return [...this.#records.chunks.values()].filter(({ state }) => state === 'leased');
+  }
+
+  #held(lease) {
+    if (!this.holds(lease)) throw new LeaseLost();
+    this.#heard(this.#records.workers.get(lease.worker), this.#now());
+    return this.#records.chunks.get(lease.chunk);
+  }
+
+  #heard(worker, now) {
+    worker.heardAt = now;
+    if (!worker.silent) return;
+    worker.silent = false;
+    this.#records.announce();
+  }
+
+  /** leased -> pending, or failed after too many faults. */
+  #return(chunk, fault, detail) {
+    const records = this.#records;
+    const job = records.jobs.get(chunk.job);
+    noteEnded(records, chunk, fault, this.#now());
+    chunk.faults += fault === null ? 0 : 1;
+    chunk.attempt += 1;
+    const ended = { deadline: null, leasedAt: null, beganAt: null, from: null };
+    if (fault !== null && chunk.faults >= this.#maxFaults) {
+      move('chunk', chunk, 'leased', 'failed', ended);
+      records.chunks.delete(chunk.id);
+      this.#failImages(job, chunk, fault, detail);
+    } else {
+      move('chunk', chunk, 'leased', 'pending', ended);
+      if (chunk.image !== null) records.imageOf(chunk).worker = null; // anybody may go on
+    }
+    records.announce(job);
+  }
+
+  /** Without its chunk an image cannot end well; without the encoding none of the job can. */
+  #failImages(job, chunk, fault, detail) {
+    const now = this.#now();
+    for (const image of unfinishedImages(job)) {
+      if (chunk.image !== null && image.index !== chunk.image) continue;
+      move('image', image, image.state, 'failed', { finishedAt: now, endedBy: endOf(chunk) });
+      forgetWork(image);
+    }
+    const where = chunk.stop ? `${chunk.kind}, step ${chunk.start}` : chunk.kind;
+    Object.assign(job, { errorCode: fault, errorDetail: `${where}: ${detail}` });
+    this.#endJobAfterItsImages(job, now);
+  }
+
+  /** Every unfinished image and every live chunk. @param {import('./records.js').Job} job
+   * @returns {boolean} false when it had ended */
+  cancel(job) {
+    if (jobEnded(job)) return false;
+    const now = this.#now();
+    for (const chunk of this.#records.chunksOf(job.id)) {
+      move('chunk', chunk, chunk.state, 'cancelled');
+      this.#records.chunks.delete(chunk.id);
+    }
+    for (const image of job.images.filter((one) => !imageEnded(one))) {
+      move('image', image, image.state, 'cancelled', { finishedAt: now });
+      forgetWork(image);
+    }
+    move('job', job, job.state, 'cancelled', { finishedAt: now });
+    job.conditioning = null;
+    this.#records.announce(job);
+    return true;
+  }
+}
+
+/** Its blobs are not needed any more. @param {import('./records.js').Image} image */
+const forgetWork = (image) => {
+  Object.assign(image, { checkpoints: [], preview: null, previewStep: null });
+};
+
+const endOf = ({ kind, start, attempt }) => ({ kind, start, attempt });
+
+/** Keep this one and the newest before it. */
+function keepCheckpoint(image, step, latent) {
+  const before = image.checkpoints.filter((one) => one.step < step);
+  image.checkpoints = [{ step, latent }, ...before].slice(0, CHECKPOINTS_KEPT);
+}
+
+function checkName(blob) {
+  if (typeof blob !== 'string' || !blob) throw new TypeError('a blob is named by a string');
+}

@@ -1,0 +1,241 @@
+// Two copies of a queue that were held apart for a while become one.
+//
+// - A finished picture is never lost: it wins over everything but its own removal.
+// - What somebody cancelled on one side is cancelled, but for what is finished.
+// - Of an image that goes on, the side that has done more of it counts; where both are at the same
+//   chunk, the higher (attempt, holder). So it is of two pictures and of failing or not.
+// - Of the other side no lease is taken over, and attempts only grow: what its workers say is late.
+
+import { unfinishedImages } from './records.js';
+import { SnapshotError } from './snapshot-check.js';
+import { MOST } from './snapshot-shape.js';
+import { imageEnded, jobEnded } from './transitions.js';
+
+/**
+ * @param {import('./records.js').Records} ours changed
+ * @param {import('./records.js').Records} theirs of the same room; used up
+ * @param {number} now ms
+ * @throws {SnapshotError} for another room's, or when both are more than one queue holds; nothing
+ *   has changed then
+ */
+export function mergeInto(ours, theirs, now) {
+  if (theirs.room !== ours.room) throw new SnapshotError('a snapshot of another room');
+  refuseTooMany(ours, theirs);
+  refuseAnother(ours, theirs);
+  for (const [client, turn] of Object.entries(theirs.turns)) {
+    ours.turns[client] = Math.max(ours.turns[client] ?? 0, turn);
+  }
+  for (const name of ['revision', 'turn', 'number', 'newestJobAt']) {
+    ours[name] = Math.max(ours[name], theirs[name]);
+  }
+  for (const worker of theirs.workers.values()) {
+    if (!ours.workers.has(worker.id)) ours.workers.set(worker.id, { ...worker, state: 'gone' });
+  }
+  const ids = new Set([...ours.jobs.keys(), ...theirs.jobs.keys(), ...theirs.gone.keys()]);
+  for (const id of ids) new JobMerge(ours, theirs, id).merge(now);
+  ours.jobs = new Map([...ours.jobs].sort(([, one], [, other]) => one.createdAt - other.createdAt));
+}
+
+/** Or else nobody would take the copies of what comes of it. */
+function refuseTooMany(ours, theirs) {
+  const names = {
+    jobs: [ours.jobs, theirs.jobs].map((jobs) => [...jobs.keys()]),
+    chunks: [ours.chunks, theirs.chunks].map((chunks) => [...chunks.keys()]),
+    workers: [ours.workers, theirs.workers].map((workers) => [...workers.keys()]),
+    clients: [ours.turns, theirs.turns].map((turns) => Object.keys(turns)),
+    gone: [ours.gone, theirs.gone].map((gone) => [...gone.keys()]),
+  };
+  for (const [what, both] of Object.entries(names)) {
+    if (new Set(both.flat()).size > MOST[what]) {
+      throw new SnapshotError(`a snapshot: together more than ${MOST[what]} ${what}`);
+    }
+  }
+}
+
+/** What both have by one name is one thing. */
+function refuseAnother(ours, theirs) {
+  for (const job of theirs.jobs.values()) {
+    const known = ours.jobs.get(job.id);
+    if (known && sameness(known) !== sameness(job)) {
+      throw new SnapshotError('a snapshot: another job by the name of one that is here');
+    }
+  }
+  for (const { id, job, image, kind } of theirs.chunks.values()) {
+    const known = ours.chunks.get(id);
+    if (known && !(known.job === job && known.image === image && known.kind === kind)) {
+      throw new SnapshotError('a snapshot: another chunk by the name of one that is here');
+    }
+  }
+}
+
+const sameness = ({ client, createdAt, settings }) => (
+  JSON.stringify([client, createdAt, Object.entries(settings).sort()]));
+
+/** One job on both sides; `null` where a side does not know it. */
+class JobMerge {
+  #ours;
+  #theirs;
+  #id;
+
+  constructor(ours, theirs, id) {
+    this.#ours = side(ours, id);
+    this.#theirs = side(theirs, id);
+    this.#id = id;
+  }
+
+  merge(now) {
+    const { records } = this.#ours;
+    const sides = [this.#ours, this.#theirs];
+    const [one, other] = sides.map(({ job }) => job);
+    if (!one && !other) return;
+    const removed = [...new Set(sides.flatMap((from) => from.removed))];
+    const images = this.#images(now).filter(({ image }) => (
+      image.state !== 'done' || !removed.includes(image.index)));
+    // A side that has forgotten the job cancelled it, or dismissed what failed.
+    if (sides.some(({ job, gone }) => !job && gone)) {
+      for (const { image } of images) if (!imageEnded(image)) cancel(image, now);
+    }
+    const job = { ...(one ?? other), images: images.map(({ image }) => image), removed };
+    job.conditioning = one?.conditioning ?? other?.conditioning ?? null;
+    job.startedAt = earliest(one?.startedAt, other?.startedAt);
+    settle(job, [other, one], now);
+    const encoding = this.#encoding(job, now);
+    for (const { id } of this.#ours.chunks) records.chunks.delete(id);
+    if (jobEnded(job) && !job.images.some(({ state }) => ['done', 'failed'].includes(state))
+      && !one) return; // nothing that we would show, and we do not have it
+    records.jobs.set(this.#id, job);
+    records.gone.delete(this.#id);
+    if (encoding) records.chunks.set(encoding.id, encoding);
+    for (const { image, chunk } of images) {
+      if (imageEnded(image) || encoding) continue;
+      const { index } = image;
+      const { steps } = job.settings;
+      if (chunk) records.chunks.set(chunk.id, chunk);
+      else records.addChunk({ job: job.id, image: index, kind: 'denoise', stop: steps }, now);
+    }
+    if (job.images.length) records.announce(job);
+    else records.forget(job);
+  }
+
+  /** Of each index the side that counts: { image, chunk }. */
+  #images(now) {
+    const indexes = [this.#ours, this.#theirs].flatMap(({ images }) => [...images.keys()]);
+    return [...new Set(indexes)].sort((a, b) => a - b).map((index) => {
+      const one = this.#ours.images.get(index) ?? null;
+      const other = this.#theirs.images.get(index) ?? null;
+      const theirs = other && (!one || this.#wins(other, one));
+      const [winner, loser] = theirs ? [other, one] : [one, other];
+      const { image } = winner;
+      if (loser && place(loser) > place(winner)) { // its ranges are done again, as other chunks
+        image.goneBack = Math.max(image.goneBack, loser.image.goneBack) + 1;
+      }
+      if (theirs && !imageEnded(image)) image.worker = null;
+      const chunk = theirs
+        ? adopted(other.chunk, one?.chunk, now) : kept(one.chunk, other?.chunk);
+      return { image, chunk };
+    });
+  }
+
+  /** Whether their image counts and not ours. */
+  #wins(theirs, ours) {
+    const [more, less] = [weight(theirs.image), weight(ours.image)];
+    if (more !== less) return more > less;
+    const [there, here] = [place(theirs), place(ours)];
+    // One that failed has failed only where the other is no further.
+    if (there !== here) {
+      const failed = [theirs, ours].map(({ image }) => image.state === 'failed');
+      return failed[0] === failed[1] ? there > here : failed[1];
+    }
+    return this.#isHigher(theirs.attempt, ours.attempt);
+  }
+
+  #isHigher(theirs, ours) {
+    return theirs > ours
+      || (theirs === ours && this.#theirs.records.holder > this.#ours.records.holder);
+  }
+
+  /** The live encoding, while no side has its result. */
+  #encoding(job, now) {
+    if (job.conditioning !== null || jobEnded(job)) return null;
+    const [one, other] = [this.#ours, this.#theirs].map(({ chunks }) => (
+      chunks.find(({ kind }) => kind === 'encode') ?? null));
+    const theirs = other && (!one || this.#isHigher(other.attempt, one.attempt));
+    return theirs ? adopted(other, one, now) : kept(one, other);
+  }
+}
+
+function side(records, id) {
+  const job = records.jobs.get(id) ?? null;
+  const chunks = records.chunksOf(id);
+  const images = new Map(job?.images.map((image) => {
+    const chunk = chunks.find((one) => one.image === image.index) ?? null;
+    const attempt = chunk?.attempt ?? image.endedBy?.attempt ?? 0;
+    return [image.index, { image, chunk, attempt }];
+  }));
+  const gone = records.gone.get(id);
+  return { records, job, chunks, images, gone, removed: job?.removed ?? gone?.removed ?? [] };
+}
+
+/** A chunk of theirs, whose worker is not here. */
+function adopted(chunk, ours, now) {
+  return chunk && {
+    ...chunk,
+    state: 'pending',
+    attempt: Math.max(after(chunk), ours?.id === chunk.id ? after(ours) : 0),
+    deadline: null,
+    leasedAt: null,
+    beganAt: null,
+    from: null,
+    createdAt: Math.min(chunk.createdAt, now),
+  };
+}
+
+/** A chunk of ours. Leased it stays; else no lease of theirs may be given here once more. */
+function kept(chunk, theirs) {
+  if (chunk?.state === 'pending' && theirs?.id === chunk.id) {
+    chunk.attempt = Math.max(chunk.attempt, after(theirs));
+  }
+  return chunk;
+}
+
+/** The attempt after this lease, or the present one of what is not leased. */
+const after = ({ attempt, state }) => (state === 'leased' ? attempt + 1 : attempt);
+
+const weight = ({ state }) => ({ done: 2, cancelled: 1 }[state] ?? 0);
+
+/** How far an image is: encoding, then its steps, then decoding, then its end. */
+function place({ image, chunk }) {
+  const { kind, start } = chunk ?? image.endedBy ?? { kind: 'encode', start: 0 };
+  return { encode: -1, denoise: start, decode: Infinity }[kind];
+}
+
+function cancel(image, now) {
+  Object.assign(image, {
+    state: 'cancelled', finishedAt: now, checkpoints: [], preview: null, previewStep: null,
+  });
+}
+
+/** The job's state follows from those of its images. */
+function settle(job, sides, now) {
+  const states = job.images.map(({ state }) => state);
+  const failed = states.includes('failed');
+  Object.assign(job, { errorCode: null, errorDetail: '' });
+  for (const known of sides) {
+    if (failed && known?.errorCode) Object.assign(job, pickError(known));
+  }
+  if (unfinishedImages(job).length) {
+    job.state = job.startedAt === null ? 'queued' : 'running';
+    job.finishedAt = null;
+    return;
+  }
+  job.state = states.includes('cancelled') ? 'cancelled' : failed ? 'failed' : 'done';
+  job.finishedAt ??= now;
+  job.conditioning = null;
+}
+
+const pickError = ({ errorCode, errorDetail }) => ({ errorCode, errorDetail });
+
+const earliest = (...times) => {
+  const known = times.filter((time) => time !== null && time !== undefined);
+  return known.length ? Math.min(...known) : null;
+};

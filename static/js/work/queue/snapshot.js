@@ -1,0 +1,61 @@
+// The queue as one JSON value, and back: for the room's other tabs, and for this tab's next visit.
+
+import { Records } from './records.js';
+import { checkedSnapshot } from './snapshot-check.js';
+import { FORMAT, PLAIN } from './snapshot-shape.js';
+
+const PLAIN_NAMES = Object.keys(PLAIN);
+
+/**
+ * @param {Records} records
+ * @returns {object} nothing in it is shared with the records
+ */
+export function snapshotOf(records) {
+  const { jobs, chunks, workers, gone, turns } = records;
+  return {
+    format: FORMAT,
+    ...Object.fromEntries(PLAIN_NAMES.map((name) => [name, records[name]])),
+    turns: { ...turns },
+    jobs: Array.from(jobs.values(), copyOfJob),
+    chunks: Array.from(chunks.values(), (chunk) => ({ ...chunk })),
+    workers: Array.from(workers.values(), copyOfWorker),
+    gone: Array.from(gone, ([id, went]) => [id, { ...went, removed: [...went.removed] }]),
+  };
+}
+
+// By hand: ten times as fast as structuredClone, and the holder copies with every change.
+const copyOfJob = (job) => ({
+  ...job,
+  settings: { ...job.settings },
+  removed: [...job.removed],
+  images: job.images.map((image) => ({
+    ...image,
+    endedBy: image.endedBy && { ...image.endedBy },
+    checkpoints: image.checkpoints.map((one) => ({ ...one })),
+    timeline: [...image.timeline], // entries are made anew and never changed
+  })),
+});
+const copyOfWorker = (worker) => ({
+  ...worker,
+  models: [...worker.models],
+  speeds: Object.fromEntries(Object.entries(worker.speeds).map(
+    ([key, speed]) => [key, { ...speed, samples: [...speed.samples] }],
+  )),
+});
+
+/**
+ * @param {unknown} snapshot from anywhere
+ * @returns {Records} with every lease and every worker as it was; nothing in it is shared
+ * @throws {import('./snapshot-check.js').SnapshotError} for what is no snapshot of a queue
+ */
+export function recordsOf(snapshot) {
+  const { jobs, chunks, workers, gone, turns, ...plain } = checkedSnapshot(snapshot);
+  const records = new Records(plain.room, plain.holder);
+  for (const name of PLAIN_NAMES) records[name] = plain[name];
+  records.turns = turns;
+  records.jobs = new Map(jobs.map((job) => [job.id, job]));
+  records.chunks = new Map(chunks.map((chunk) => [chunk.id, chunk]));
+  records.workers = new Map(workers.map((worker) => [worker.id, worker]));
+  records.gone = new Map(gone);
+  return records;
+}

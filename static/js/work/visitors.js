@@ -1,0 +1,119 @@
+// The other tabs of a room at the tab that holds its queue: each comes over a link of its own, enters
+// with its client id, and is then a page of the host like any other. Copies of the room go to all of
+// them whenever it changes.
+
+const COPY_EVERY_MS = 500;
+const MOST_BYTES_OF_A_CLIENT = 64;
+
+export class Visitors {
+  #host;
+  #term;
+  #timers;
+  #entered;
+  #links = new Map(); // by link: HostPage
+  #copied = new Set(); // links of those who want copies of the room
+  #copiedAt = -Infinity;
+  #copyDue = null;
+  #closed = false;
+
+  /**
+   * @param {object} options
+   * @param {import('./room-host.js').RoomHost} options.host
+   * @param {() => number} options.term of this queue, as it is now
+   * @param {{after(ms: number, run: () => void): () => void}} options.timers
+   * @param {(fetchBlob: (name: string) => Promise<Uint8Array>) => void} options.entered somebody has
+   *   come, who may have files that are missing here
+   */
+  constructor({ host, term, timers, entered }) {
+    this.#host = host;
+    this.#term = term;
+    this.#timers = timers;
+    this.#entered = entered;
+  }
+
+  /** @returns {number} how many tabs have entered */
+  get count() {
+    return this.#links.size;
+  }
+
+  /**
+   * Somebody enters over this link.
+   * @param {import('../room/link.js').Link} link
+   * @param {{peer: string, client: unknown, name: string, copies: boolean}} who copies: it would
+   *   take the room over; a tab of the site only works here
+   * @throws {TypeError} for a client that is none
+   */
+  enter(link, { peer, client, name, copies }) {
+    if (typeof client !== 'string' || client.length > MOST_BYTES_OF_A_CLIENT) {
+      throw new TypeError('A client is 32 hex digits.');
+    }
+    this.#links.get(link)?.close();
+    const wire = {
+      send: (message) => link.send(message),
+      sendBytes: (bytes) => link.sendBytes(bytes),
+      get buffered() {
+        return link.buffered;
+      },
+    };
+    const page = this.#host.attach(wire, { peer, client, name, onClosed: () => link.close() });
+    this.#links.set(link, page);
+    if (!copies) return;
+    this.#copied.add(link);
+    this.#copy([link]);
+    this.#entered((blob) => link.fetchBlob(blob));
+  }
+
+  receive(link, message) {
+    this.#links.get(link)?.receive(message);
+  }
+
+  receiveBytes(link, bytes) {
+    this.#links.get(link)?.receiveBytes(bytes);
+  }
+
+  /** The link has ended. */
+  leave(link) {
+    this.#links.get(link)?.close();
+    this.#links.delete(link);
+    this.#copied.delete(link);
+  }
+
+  /** The room has changed: at once for the first change, then twice a second. What somebody asked for
+   * goes at once (`copyNow`). */
+  changed() {
+    if (this.#copyDue || this.#closed) return;
+    const ms = Math.max(0, this.#copiedAt + COPY_EVERY_MS - performance.now());
+    if (ms === 0) this.copyNow();
+    else this.#copyDue = this.#timers.after(ms, () => this.copyNow());
+  }
+
+  /** Send everybody the room as it is. */
+  copyNow() {
+    this.#copyDue?.();
+    this.#copyDue = null;
+    this.#copiedAt = performance.now();
+    this.#copy([...this.#copied]);
+  }
+
+  /** The queue is held elsewhere from now on: they are told by that tab. */
+  close() {
+    this.#closed = true;
+    this.#copyDue?.();
+    for (const link of [...this.#links.keys()]) {
+      this.leave(link);
+      link.close();
+    }
+  }
+
+  #copy(links) {
+    if (!links.length) return;
+    const message = { type: 'replica.state', term: this.#term(), state: this.#host.state() };
+    for (const link of links) {
+      try {
+        link.send(message);
+      } catch {
+        link.close(); // a room too large to be sent, or a link that has ended
+      }
+    }
+  }
+}

@@ -1,0 +1,68 @@
+// What tabs that compute say, read with care: the members of `work.hello` and `work.claim`.
+
+import { latentKey } from './handing.js';
+import { MessageError } from './problems.js';
+
+const MOST_AT_HAND = 16;
+const MOST_PACKAGES = 8;
+const LONGEST_DEVICE = 120;
+const LINE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u; // what people can read
+
+/**
+ * What a tab says of itself.
+ * @param {object} message `work.hello`
+ * @returns {{key: string, device: string, software: boolean, packages: string[], kernels: string}}
+ *   key: 32 hex digits that it keeps over reloads; device: for people; software: no GPU, the
+ *   processor after all; packages: ids of the model packages that it has opened; kernels: which
+ *   variants of kernels it runs
+ * @throws {MessageError} for what no tab of ours says
+ */
+export function readHello(message) {
+  const { key, device, software, kernels = '' } = message;
+  const packages = list(message, 'packages').map(String);
+  const wrong = (detail) => new MessageError('bad-message', detail);
+  if (!/^[0-9a-f]{32}$/.test(key)) throw wrong('key: 32 hex digits');
+  if (typeof device !== 'string' || device.length > LONGEST_DEVICE || !LINE.test(device)) {
+    throw wrong(`device: one line of 1 to ${LONGEST_DEVICE} characters`);
+  }
+  if (typeof kernels !== 'string' || kernels.length > LONGEST_DEVICE || !LINE.test(`${kernels} `)) {
+    throw wrong(`kernels: one line of at most ${LONGEST_DEVICE} characters`);
+  }
+  if (!packages.length || packages.length > MOST_PACKAGES) {
+    throw wrong(`packages: 1 to ${MOST_PACKAGES}`);
+  }
+  if (!packages.every((id) => /^[0-9a-f]{64}$/.test(id))) {
+    throw wrong('packages: ids of 64 hex digits');
+  }
+  return { key, device, software: software === true, packages, kernels };
+}
+
+/**
+ * What an idle tab still has.
+ * @param {object} message `work.claim`
+ * @returns {import('./handing.js').AtHand}
+ * @throws {MessageError}
+ */
+export function readAtHand(message) {
+  const conditionings = list(message, 'conditionings');
+  const latents = list(message, 'latents');
+  const isJob = (job) => typeof job === 'string' && job.length <= 64;
+  const isLatent = (entry) => Array.isArray(entry) && entry.length === 3 && isJob(entry[0])
+    && Number.isSafeInteger(entry[1]) && Number.isSafeInteger(entry[2]);
+  if (!conditionings.every(isJob) || !latents.every(isLatent)) {
+    throw new MessageError('bad-message',
+      'conditionings are ids of jobs, latents are [job, image, step].');
+  }
+  return {
+    conditionings: new Set(conditionings),
+    latents: new Set(latents.map((entry) => latentKey(...entry))),
+  };
+}
+
+function list(message, name) {
+  const value = message[name];
+  if (!Array.isArray(value) || value.length > MOST_AT_HAND) {
+    throw new MessageError('bad-message', `${name} must be a list of at most ${MOST_AT_HAND}.`);
+  }
+  return value;
+}

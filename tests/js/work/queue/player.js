@@ -1,0 +1,162 @@
+// Plays the calls of a history on a RoomQueue and says what each gave, in the words of
+// tests/vectors/queue/README.md. tests/genqueue/player.py does the same on the database.
+
+import { LeaseLost, QueueRefusal, RoomQueue } from '/static/js/work/queue/room-queue.js';
+
+const BEGAN = Date.UTC(2026, 0, 1);
+
+export class Player {
+  #now = BEGAN;
+  leases = new Map();
+  snapshots = new Map();
+
+  constructor() {
+    this.queue = new RoomQueue({ room: 'kitchen', holder: 'm', now: () => this.#now });
+  }
+
+  /** @param {object} call @returns {any} what it gave, as JSON */
+  perform(call) {
+    if (call.at !== undefined) this.#now = BEGAN + Math.round(call.at * 1000);
+    try {
+      return this.#perform(call);
+    } catch (error) {
+      if (error instanceof LeaseLost) return 'lost';
+      if (error instanceof RangeError) return 'outside';
+      if (error instanceof QueueRefusal) return error.code;
+      throw error;
+    }
+  }
+
+  #perform(call) {
+    const { queue } = this;
+    switch (call.call) {
+      case 'arrive':
+        queue.arrive({
+          id: call.worker, client: call.worker, name: call.worker, device: 'gpu',
+          models: call.models ?? ['tiny'],
+        });
+        return 'ok';
+      case 'leave':
+        queue.leave(call.worker, { crashed: call.crashed ?? false });
+        return 'ok';
+      case 'submit':
+        queue.submit({
+          prompt: 'a rocket', model: call.model ?? 'tiny', width: 64, height: 64,
+          steps: call.steps ?? 8, guidance: 4, seed: call.seed ?? 7, num_images: call.images ?? 1,
+        }, { client: call.by, id: call.job });
+        return 'ok';
+      case 'cancel':
+        return queue.cancel(call.job);
+      case 'remove':
+        return queue.remove(call.job, call.image);
+      case 'dismiss':
+        return queue.dismiss(call.job);
+      case 'pause':
+        queue.pause(call.paused);
+        return 'ok';
+      case 'claim':
+        return this.#claim(call);
+      case 'renew':
+        queue.renew(this.#lease(call));
+        return 'ok';
+      case 'step':
+        queue.checkpoint(this.#lease(call), call.step, {
+          latent: call.latent ?? null,
+          preview: call.preview ? `preview ${call.lease} ${call.step}` : null,
+        });
+        return 'ok';
+      case 'complete':
+        queue.complete(this.#lease(call), call.lease, call.seconds ?? 0);
+        return 'ok';
+      case 'fail':
+        queue.fail(this.#lease(call), call.fault ?? 'computation-failed');
+        return 'ok';
+      case 'release':
+        queue.release(this.#lease(call));
+        return 'ok';
+      case 'sweep':
+        return queue.sweep();
+      case 'look':
+        return lookOf(queue.job(call.job));
+      case 'timeline':
+        return timelineOf(queue.timeline(call.job, call.image));
+      case 'positions':
+        return Object.fromEntries(queue.jobs().flatMap(
+          ({ id, position }) => (position === null ? [] : [[id, position]]),
+        ));
+      // Of RoomQueue alone: a database is not copied
+      case 'snapshot':
+        this.snapshots.set(call.as, JSON.parse(JSON.stringify(queue.snapshot())));
+        return 'ok';
+      case 'restore':
+        this.queue = RoomQueue.restore(this.snapshots.get(call.from), {
+          now: () => this.#now, holder: call.holder,
+        });
+        return 'ok';
+      case 'merge':
+        queue.merge(this.snapshots.get(call.from));
+        return 'ok';
+      case 'blobs':
+        return [...queue.blobs()].sort();
+      default:
+        throw new Error(`no such call: ${call.call}`);
+    }
+  }
+
+  #claim({ worker, as }) {
+    const lease = this.queue.claim(worker);
+    if (!lease) return null;
+    this.leases.set(as, lease);
+    return leaseOf(lease);
+  }
+
+  /** As it was given, or as somebody lies about it. */
+  #lease({ lease, attempt, worker }) {
+    const held = this.leases.get(lease);
+    return { ...held, attempt: attempt ?? held.attempt, worker: worker ?? held.worker };
+  }
+}
+
+function leaseOf({ kind, job, image, start, stop, attempt, conditioning, latent }) {
+  const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
+  const picture = image === null ? job : `${job}/${image}`;
+  const parts = [`${kind} ${picture}${range}, attempt ${attempt}`];
+  if (kind === 'denoise') parts.push(`with ${conditioning}`);
+  if (latent !== null) parts.push(`from ${latent}`);
+  return parts.join(', ');
+}
+
+const timelineOf = ({ entries }) => entries.map(
+  ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began }) => {
+    const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
+    return [
+      `${kind}${range} ${outcome} by ${worker.id}`, `after ${(Date.parse(began) - BEGAN) / 1000} s`,
+      chunks > 1 && `${chunks} chunks`, attempt && `attempt ${attempt}`, fault?.code,
+    ].filter(Boolean).join(', ');
+  });
+
+function lookOf(job) {
+  if (job === null) return null;
+  const images = job.images.map(({ index, state, step, steps, worker, url, preview_url }) => [
+    `${index}: ${state} ${step}/${steps}`, worker && `at ${worker.id}`, url && `is ${url}`,
+    preview_url && 'with a preview',
+  ].filter(Boolean).join(', '));
+  return { state: job.state, error: job.error?.code ?? null, images };
+}
+
+/**
+ * @param {{call: string, gives?: any}[]} calls
+ * @returns {{number: number, call: object, gave: any}|null} the first that gave something else
+ */
+export function play(calls) {
+  const player = new Player();
+  for (const [number, call] of calls.entries()) {
+    const gave = player.perform(call);
+    if (!same(gave, 'gives' in call ? call.gives : 'ok')) return { number, call, gave };
+  }
+  return null;
+}
+
+const same = (one, other) => JSON.stringify(sorted(one)) === JSON.stringify(sorted(other));
+const sorted = (value) => (value && typeof value === 'object' && !Array.isArray(value)
+  ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value);

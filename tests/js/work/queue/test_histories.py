@@ -1,0 +1,72 @@
+"""Random histories (histories.js): whatever happens, no image is lost, no result comes twice, and
+every job ends. The same histories give the same on the database.
+
+HISTORIES=10000 in the environment plays so many in the page, DATABASE_HISTORIES so many on the
+database.
+"""
+
+import os
+
+import pytest
+
+from tests.genqueue.player import play
+
+HISTORIES = int(os.environ.get("HISTORIES", "1000"))
+DATABASE_HISTORIES = int(os.environ.get("DATABASE_HISTORIES", "10"))
+A_CALL = 100
+
+
+def test_what_must_hold_does_after_every_call_of_every_history(run):
+    gave: dict[str, int] = {}
+    for first in range(0, HISTORIES, A_CALL):
+        counted = run(
+            """const { history } = await module('./histories.js');
+               const counted = {};
+               for (let seed = args[0]; seed < args[0] + args[1]; seed++) {
+                 try {
+                   for (const { call, gives = 'ok' } of history(seed)) {
+                     const chunk = typeof gives === 'string' && gives.includes(' ');
+                     const seen = typeof gives === 'object' && gives;
+                     const name = `${call} ${chunk ? 'a chunk' : seen ? 'a job' : gives}`;
+                     counted[name] = (counted[name] ?? 0) + 1;
+                   }
+                 } catch (error) {
+                   const calls = error.calls?.map((call) => JSON.stringify(call)).join('\\n');
+                   throw new Error(`${error.message}\\n${calls}`);
+                 }
+               }
+               return counted;""",
+            first,
+            min(A_CALL, HISTORIES - first),
+        )
+        for name, number in counted.items():
+            gave[name] = gave.get(name, 0) + number
+    # They are about something: each of these has happened, the rarest every 500 histories.
+    for name in (
+        "complete ok", "complete lost", "fail ok", "fail lost", "step ok", "step lost",
+        "release ok", "renew ok", "renew lost", "sweep 1", "restore ok", "cancel true",
+        "cancel false", "remove true", "remove not-finished", "dismiss true", "leave ok",
+        "claim null",
+    ):  # fmt: skip
+        assert gave.get(name, 0) >= HISTORIES / 500, (name, gave)
+
+
+def test_two_halves_of_a_split_room_become_one_and_lose_no_picture(run):
+    for first in range(0, HISTORIES // 4, A_CALL):
+        run(
+            """const { splitHistory } = await module('./histories.js');
+               for (let seed = args[0]; seed < args[0] + args[1]; seed++) splitHistory(seed);""",
+            first,
+            min(A_CALL, HISTORIES // 4 - first),
+        )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(DATABASE_HISTORIES))
+def test_a_history_gives_the_same_on_the_database(run, seed):
+    calls = run(
+        "const { history } = await module('./histories.js');"
+        " return history(args[0], { calls: 50, restarts: false });",
+        seed,
+    )
+    assert play(calls) is None
