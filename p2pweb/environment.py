@@ -5,6 +5,8 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from rooms.policy import is_socket
+
 
 def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
@@ -35,6 +37,15 @@ def flag(name: str, default: bool = False) -> bool:
 def words(name: str, default: str = "") -> list[str]:
     """A list separated by commas."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def sockets(name: str) -> list[str]:
+    """Addresses of WebSockets, separated by commas. Raises ValueError for what is none."""
+    addresses = words(name)
+    for address in addresses:
+        if not is_socket(address):
+            raise ValueError(f"{name}: {address!r} does not begin with wss:// or ws:// and a host")
+    return addresses
 
 
 def database_url(base_dir: Path, data_dir: Path) -> str:

@@ -7,18 +7,14 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
+from rooms.policy import origins, policy
+
 Answer = Callable[[HttpRequest], HttpResponseBase]
 AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-
-_POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'nonce-{nonce}'; "
-    "connect-src 'self'; img-src 'self' blob:; style-src 'self'; font-src 'self'; "
-    "manifest-src 'self'; base-uri 'none'; form-action 'self'; worker-src 'self'; "
-    "frame-ancestors 'none'"
-)
 
 
 @sync_and_async_middleware
@@ -47,6 +43,7 @@ def _make_nonce(request: HttpRequest) -> None:
 
 def _with_headers(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     nonce: str = request.csp_nonce  # type: ignore[attr-defined]
-    response.headers.setdefault("Content-Security-Policy", _POLICY.format(nonce=nonce))
+    relays = origins(settings.P2PWEB_RELAYS) if settings.P2PWEB_MESH else []
+    response.headers.setdefault("Content-Security-Policy", policy(f"'nonce-{nonce}'", relays))
     response.headers.setdefault("X-Frame-Options", "DENY")
     return response

@@ -161,11 +161,16 @@ MODELS_DIR = environment.folder("P2PWEB_MODELS_DIR")
 MODEL_ROOTS = [BASE_DIR / "models", MODELS_DIR or DATA_DIR / "models"]  # fetched into the last
 DEFAULT_MODEL = environment.text("P2PWEB_DEFAULT_MODEL", "prx-emoji")
 BACKEND = environment.text("P2PWEB_BACKEND", "auto")
+PRECISION = environment.text("P2PWEB_PRECISION") or None  # each backend's own
+GPU_MEMORY_MB = environment.number("P2PWEB_GPU_MEMORY_MB", 0)  # wgpu's; 0 is what there is
+WGSL_DIR = BASE_DIR / "static" / "wgsl"
 
 # Limits -----------------------------------------------------------------------------------------
 P2PWEB_LIMITS = {
     "room_jobs": environment.number("P2PWEB_MAX_JOBS_PER_ROOM", 100),  # unfinished ones
     "client_jobs": environment.number("P2PWEB_MAX_JOBS_PER_CLIENT", 20),
+    "room_tabs": environment.number("P2PWEB_MAX_TABS_PER_ROOM", 64),  # that compute
+    "client_tabs": environment.number("P2PWEB_MAX_TABS_PER_CLIENT", 8),
     "prompt_characters": environment.number("P2PWEB_MAX_PROMPT_CHARACTERS", 2000),
     "steps": environment.number("P2PWEB_MAX_STEPS", 100),
     "num_images": environment.number("P2PWEB_MAX_IMAGES", 16),
@@ -173,7 +178,18 @@ P2PWEB_LIMITS = {
     "body_bytes": environment.number("P2PWEB_MAX_BODY_BYTES", 256 * 1024),
     "jobs_a_minute_without_cookie": environment.number("P2PWEB_JOBS_A_MINUTE_WITHOUT_COOKIE", 60),
     "rooms_a_minute": environment.number("P2PWEB_ROOMS_A_MINUTE", 60),  # of one address
+    "helpers_a_minute": environment.number("P2PWEB_HELPERS_A_MINUTE", 30),  # of one address
 }
+# The relay for signalling at /relay/: pages of which other origins may use it, * is all of them;
+# rooms/relay/limits.py has the limits.
+P2PWEB_RELAY_ORIGINS = environment.words("P2PWEB_RELAY_ORIGINS", "*")
+P2PWEB_RELAY_LIMITS = {
+    "connections": environment.number("P2PWEB_RELAY_CONNECTIONS", 5000),
+    "address_connections": environment.number("P2PWEB_RELAY_CONNECTIONS_OF_AN_ADDRESS", 256),
+}
+# Tabs of a room talk directly, when their people agree; they meet over our relay and over these.
+P2PWEB_MESH = environment.flag("P2PWEB_MESH", True)
+P2PWEB_RELAYS = environment.sockets("P2PWEB_RELAYS")
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -189,6 +205,8 @@ SWEEP_SECONDS = 5
 MAX_FAULTS = 3
 CHUNK_SECONDS = environment.number("P2PWEB_CHUNK_SECONDS", 3)
 CHECKPOINT_SECONDS = environment.number("P2PWEB_CHECKPOINT_SECONDS", 2)
+# Results of tabs and helpers are computed again now and then (genqueue/checks.py).
+P2PWEB_SPOT_CHECKS = environment.flag("P2PWEB_SPOT_CHECKS", True)
 WORKER_NICENESS = environment.number("P2PWEB_WORKER_NICENESS", 2)  # embedded only
 
 # What is forgotten, and when (genqueue/retention.py) ----------------------------------------------

@@ -191,7 +191,7 @@ def other_model(page: RoomPage) -> HttpResponse:
 # The owner's ------------------------------------------------------------------------------------
 @action
 def room_settings(page: RoomPage) -> HttpResponse:
-    """Title, and whether the front page lists the room."""
+    """Title, whether the front page lists the room, and whether tabs may compute in it."""
     room = _own_room(page)
     title = " ".join(page.request.POST.get("title", "").replace("\0", "").split())
     room.title = title[:TITLE_CHARACTERS]
@@ -199,6 +199,9 @@ def room_settings(page: RoomPage) -> HttpResponse:
     with transaction.atomic():
         Room.objects.filter(pk=room.pk).update(title=room.title, listed=room.listed)
         events.announce(room.pk)
+    helps = "tabs_help" in page.request.POST
+    if helps != room.tabs_help:
+        actions.let_tabs_help(room, helps)
     return _owner_panel(page, room, saved=True)
 
 
@@ -223,4 +226,6 @@ def _own_room(page: RoomPage) -> Room:
 def _owner_panel(page: RoomPage, room: Room, saved: bool = False) -> HttpResponse:
     if not is_htmx(page.request):
         return page.back()
-    return page.partial("rooms/owner.html", listed=room.listed, saved=saved)
+    return page.partial(
+        "rooms/owner.html", listed=room.listed, tabs_help=room.tabs_help, saved=saved
+    )

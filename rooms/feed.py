@@ -11,6 +11,7 @@ import time
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
 from django.db import DatabaseError
 
@@ -110,10 +111,15 @@ class Feed:
 
     async def _show(self, room: bool, peers: bool) -> None:
         for subscriber in list(self._subscribers):
-            if room and self.room is not None:
-                await subscriber.show_room(self.room)
-            if peers:
-                await subscriber.show_peers(self.peers)
+            try:
+                if room and self.room is not None:
+                    await subscriber.show_room(self.room)
+                if peers:
+                    await subscriber.show_peers(self.peers)
+            except Disconnected:
+                # Its page is closing the socket, which is told after this. The others must hear:
+                # no beat would make this good, since the feed itself has read it
+                log.info("room %s: a page that leaves was not told what is new", self.room_id)
 
 
 _all_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Feed]] = WeakKeyDictionary()

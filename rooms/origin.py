@@ -1,8 +1,11 @@
-"""Which pages may open the room WebSocket: those of this very site, by full origin.
+"""Which pages may open a WebSocket: by full origin, those of this very site.
 
 Channels' AllowedHostsOriginValidator compares hosts alone, so a page on another port or without
 TLS would pass. Here scheme, host and port must be those the socket itself was opened on, or an
 origin of the setting CSRF_TRUSTED_ORIGINS. A connection without an Origin is no browser: refused.
+
+The relay, which knows no visitor and gives nothing of the site away, is open to others as well: to
+everybody, unless the setting P2PWEB_RELAY_ORIGINS says to whom.
 """
 
 from typing import Any
@@ -25,16 +28,22 @@ class SameOriginValidator:
     ) -> Any:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
-        allowed = _same_origin(scope, headers, origin) or _trusted(origin)
-        target = self.application if allowed else WebsocketDenier()
+        target = self.application if self.allows(scope, headers, origin) else WebsocketDenier()
         return await target(scope, receive, send)
 
+    def allows(self, scope: dict[str, Any], headers: dict[bytes, bytes], origin: str) -> bool:
+        return _same_origin(scope, headers, origin) or _among(settings.CSRF_TRUSTED_ORIGINS, origin)
 
-def _trusted(origin: str) -> bool:
+
+class RelayOriginValidator(SameOriginValidator):
+    def allows(self, scope: dict[str, Any], headers: dict[bytes, bytes], origin: str) -> bool:
+        others: list[str] = settings.P2PWEB_RELAY_ORIGINS
+        return "*" in others or _among(others, origin) or super().allows(scope, headers, origin)
+
+
+def _among(origins: list[str], origin: str) -> bool:
     parsed = _parsed(origin)
-    return parsed is not None and any(
-        _parsed(own) == parsed for own in settings.CSRF_TRUSTED_ORIGINS
-    )
+    return parsed is not None and any(_parsed(other) == parsed for other in origins)
 
 
 def _same_origin(scope: dict[str, Any], headers: dict[bytes, bytes], origin: str) -> bool:

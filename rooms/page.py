@@ -15,7 +15,6 @@ import segno
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.templatetags.static import static
 from django.utils.safestring import SafeString, mark_safe
 
 from genqueue import actions
@@ -25,10 +24,11 @@ from genqueue.models import Image, Room
 from genqueue.paging import Cursor
 from genqueue.problems import Problem
 from genqueue.transitions import ImageState
-from rooms import presence, slots, state
+from rooms import people, presence, slots, state
 from rooms.forms import GenerateForm, blank_form
 from rooms.slots import Viewer
 
+MODULES_ELSEWHERE = ("landing.js", "check.js")  # of other pages
 ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_CHOSEN_ID = 20  # random ones have 22 characters
 
@@ -60,6 +60,7 @@ class RoomPage:
         now = state.load(self.room_id)
         jobs, head = list(now.jobs.values()), now.head
         peers = presence.peers(self.room_id)
+        shares = people.Shares.of(jobs)
         waiting = sum(job["state"] in slots.WAITING for job in jobs)
         return {
             "room": self.room_id,
@@ -70,10 +71,8 @@ class RoomPage:
             "queue": slots.queue_of(jobs, self.viewer, head["paused"]),
             "gallery": slots.gallery_of(jobs, self.viewer),
             "older": slots.older_slots(self.room_id, now.older),
-            "peers": [slots.peer_slots(peer, self.room_id, self.viewer, None) for peer in peers],
-            "helpers": [
-                slots.helper_slots(worker, jobs, head["paused"]) for worker in head["workers"]
-            ],
+            "peers": people.peers_of(peers, head, self.viewer, jobs, shares),
+            "helpers": people.helpers_of(head, jobs, shares),
             "notices": slots.notice_slots(head, waiting),
         }
 
@@ -130,8 +129,10 @@ class RoomPage:
         context = {
             "share_url": share_url,
             "qr": qr_code(share_url),
-            "modules": _modules(),
+            "modules": modules(),
             "listed": self.row is not None and self.row.listed,
+            "mesh": {"relays": " ".join(settings.P2PWEB_RELAYS)} if settings.P2PWEB_MESH else None,
+            "tabs_help": self.row is None or self.row.tabs_help,
             **more,
         }
         return self.partial("rooms/room.html", form or blank_form(), status, **context)
@@ -199,8 +200,10 @@ def qr_code(text: str) -> SafeString:
 
 
 @cache
-def _modules() -> list[str]:
-    """The page's own modules, so that the browser asks for all of them at once."""
-    folder = Path(settings.BASE_DIR) / "static" / "js" / "page"
-    names = sorted(path.name for path in folder.glob("*.js") if path.name != "landing.js")
-    return [static(f"js/page/{name}") for name in names]
+def modules(*more: str) -> list[str]:
+    """The room page's own modules, so that the browser asks for all of them at once, and those of
+    `more` folders: below static/."""
+    folder = Path(settings.BASE_DIR) / "static"
+    paths = [path for name in ("", *more) for path in (folder / "js/page" / name).glob("*.js")]
+    own = [path for path in paths if path.name not in MODULES_ELSEWHERE]
+    return sorted(path.relative_to(folder).as_posix() for path in own)

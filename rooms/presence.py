@@ -5,8 +5,10 @@ process that died are forgotten after `FORGOTTEN_AFTER`. The counts go to genque
 the API and the statistics read them.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict, get_args
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -19,10 +21,22 @@ REPEAT_SECONDS = 4
 FORGOTTEN_AFTER = timedelta(seconds=12)
 
 
+Status = Literal["loading", "hidden", "battery", "unable"]
+STATUSES = get_args(Status)
+
+
 class PeerJson(TypedDict):
     id: str
     client: str
     owner: bool
+    worker: str | None
+    """The id of the worker that it is, while it computes."""
+    status: Status | None
+    """Why it computes nothing, as it says itself; null: it only watches."""
+    mesh: NotRequired[str]
+    """Its id among the tabs that talk directly, as it says; absent while it does not."""
+    name: NotRequired[str]
+    """What its person calls themselves, if they do."""
 
 
 def join(room_id: str, peer_id: str, client: str) -> None:
@@ -34,6 +48,30 @@ def join(room_id: str, peer_id: str, client: str) -> None:
 def leave(room_id: str, peer_id: str) -> None:
     Peer.objects.filter(pk=peer_id).delete()
     _count(room_id)
+
+
+def computes(peer_id: str, worker_id: UUID | None) -> None:
+    """This tab is that worker of the queue from now on, or none any more."""
+    Peer.objects.filter(pk=peer_id).update(worker=worker_id)
+
+
+def says(peer_id: str, **said: str) -> bool:
+    """What this tab says of itself; empty takes it back. True when that is news.
+
+    name: a plain one (rooms.names).  status: a Status.  mesh: the id under which others reach it
+    directly."""
+    mine = Peer.objects.filter(pk=peer_id).exclude(**said)
+    return bool(mine.update(**said))
+
+
+def mesh_of(room_id: str, workers: Iterable[UUID]) -> dict[UUID, str]:
+    """The ids among tabs that talk directly of those workers that have one."""
+    found = Peer.objects.filter(
+        room_name=room_id,
+        worker__in=list(workers),
+        seen_at__gte=timezone.now() - FORGOTTEN_AFTER,
+    ).exclude(mesh="")
+    return {worker: mesh for worker, mesh in found.values_list("worker", "mesh") if worker}
 
 
 def _count(room_id: str) -> None:
@@ -54,5 +92,19 @@ def peers(room_id: str) -> list[PeerJson]:
     owner_label = client_label(owner) if owner else None
     recent = Peer.objects.filter(
         room_name=room_id, seen_at__gte=timezone.now() - FORGOTTEN_AFTER
-    ).values_list("pk", "client")
-    return [PeerJson(id=pk, client=client, owner=client == owner_label) for pk, client in recent]
+    ).values_list("pk", "client", "worker", "status", "name", "mesh")
+    found = []
+    for pk, client, worker, status, name, mesh in recent:
+        peer = PeerJson(
+            id=pk,
+            client=client,
+            owner=client == owner_label,
+            worker=str(worker) if worker else None,
+            status=status or None,  # type: ignore[typeddict-item]
+        )
+        if name:
+            peer["name"] = name
+        if mesh:
+            peer["mesh"] = mesh
+        found.append(peer)
+    return found

@@ -52,7 +52,7 @@ def job_slots(job: Json, viewer: Viewer, paused: bool = False) -> Slots:
         "progress_name": f"Progress of “{job['prompt']}”",
         "progress_hidden": None if running else True,
         "tiles_hidden": None if running else True,
-        "tiles": [_tile(image, paused) for image in job["images"]] if running else [],
+        "tiles": [_tile(image, viewer, paused) for image in job["images"]] if running else [],
         "cancel_url": f"/rooms/{room}/jobs/{job['id']}/cancel/",
         "cancel_name": f"Cancel “{job['prompt']}”",
         "cancel_hidden": None if state in WAITING and (mine or viewer.owner) else True,
@@ -64,7 +64,7 @@ def job_slots(job: Json, viewer: Viewer, paused: bool = False) -> Slots:
     }
 
 
-def _tile(image: Json, paused: bool) -> Slots:
+def _tile(image: Json, viewer: Viewer, paused: bool) -> Slots:
     """For queue/tile.html: one picture of a running job, as far as it has come."""
     source = image["url"] or image["preview_url"]
     if image["url"]:
@@ -79,7 +79,7 @@ def _tile(image: Json, paused: bool) -> Slots:
         "src": source,
         "picture_hidden": None if source else True,
         "status": status,
-        "worker": worker_name(image["worker"]),
+        "worker": worker_name(image["worker"], viewer),
     }
 
 
@@ -138,54 +138,27 @@ def picture_slots(job: Json, image: Json, viewer: Viewer) -> Slots:
         "seed": str(image["seed"]),
         "without": job["negative_prompt"] or None,
         "without_hidden": None if job["negative_prompt"] else True,
-        "worker": worker_name(image["worker"]) or "unknown",
+        "worker": worker_name(image["worker"], viewer) or "unknown",
         "seconds": None if image["seconds"] is None else f"{tenths(image['seconds'])} s",
         "seconds_hidden": True if image["seconds"] is None else None,
+        "doubt": _DOUBTS[image["doubt"]] if image["doubt"] else None,
+        "doubt_hidden": None if image["doubt"] else True,
         "choice": f"{job['id']}/{image['index']}",
         "choice_name": f"Select “{job['prompt']}”, seed {image['seed']}",
         "more_name": f"More about “{job['prompt']}”, seed {image['seed']}",
         "again_url": f"{base}/again/",
         "vary_url": f"{base}/vary/",
         "edit_url": f"/rooms/{job['room']}/?like={job['id']}/{image['index']}",
+        "timeline_url": f"{base}/timeline/",
         "delete_url": f"{base}/delete/",
         "delete_hidden": None if mine or viewer.owner else True,
     }
 
 
-def peer_slots(peer: Json, room: str, viewer: Viewer, own_peer: str | None) -> Slots:
-    """For rooms/peer.html. own_peer: the id of the tab that looks, known only to that tab."""
-    mine = peer["client"] == viewer.label
-    name = person(peer["client"], viewer)
-    return {
-        "id": f"peer-{peer['id']}",
-        "name": name if not mine or own_peer in (None, peer["id"]) else "you, in another tab",
-        "doing": "made this room" if peer["owner"] else "watching",
-        "client": peer["client"],
-        "remove_url": f"/rooms/{room}/clients/{peer['client']}/remove/",
-        "remove_name": f"Remove {name} from this room",
-        "remove_hidden": None if viewer.owner and not mine else True,
-    }
-
-
-def helper_slots(worker: Json, jobs: Sequence[Json], paused: bool = False) -> Slots:
-    """For rooms/helper.html. paused: whether the room is; an image stays its worker's meanwhile."""
-    busy = any(_computes(worker, image) for job in jobs for image in job["images"])
-    at_work = "paused" if paused else "computing"
-    return {
-        "id": f"helper-{worker['id']}",
-        "name": worker["name"],
-        "device": worker["device"] or "device not known yet",
-        "doing": at_work if busy else _DOING[worker["state"]],
-        "state": worker["state"],
-    }
-
-
-_DOING = {"loading": "loading the model", "ready": "ready", "gone": "gone"}
-
-
-def _computes(worker: Json, image: Json) -> bool:
-    who = image["worker"]
-    return image["state"] == "running" and who is not None and who["id"] == worker["id"]
+_DOUBTS = {
+    "unchecked": "Nobody else has checked this picture.",
+    "wrong": "A check found this picture wrong after it was finished.",
+}
 
 
 def notice_slots(room: Json, waiting: int) -> Slots:
@@ -195,7 +168,12 @@ def notice_slots(room: Json, waiting: int) -> Slots:
     states = {worker["state"] for worker in room["workers"]}
     at_work = "ready" in states
     loading = not at_work and "loading" in states
+    newest = next(iter(room["shut_out"]), None)
     return {
+        "shut_out": f"{newest['name']} computes no more here: {newest['reason']}."
+        if newest
+        else None,
+        "shut_out_hidden": None if newest else True,
         "paused_hidden": None if room["paused"] else True,
         "loading_hidden": None if loading else True,
         "nobody_hidden": None if not at_work and not loading else True,
@@ -217,10 +195,18 @@ def person(label: str, viewer: Viewer) -> str:
     return "you" if label == viewer.label else f"guest {label[:6]}"
 
 
-def worker_name(worker: Json | None) -> str | None:
+def worker_name(worker: Json | None, viewer: Viewer) -> str | None:
     if worker is None:
         return None
-    return f"{worker['name']} · {worker['device']}" if worker["device"] else str(worker["name"])
+    name = worker["name"]
+    if worker["kind"] == "tab":
+        whose = person(worker["client"], viewer)
+        chosen = name != f"tab of {worker['client']}"  # and may be anybody's choice
+        if whose == "you":
+            name = "your tab"
+        else:
+            name = f"{name} ({whose})" if chosen else f"tab of {whose}"
+    return f"{name} · {worker['device']}" if worker["device"] else str(name)
 
 
 def number(value: float) -> str:
@@ -269,5 +255,8 @@ def _turn(job: Json) -> tuple[int, int]:
 
 def gallery_of(jobs: Sequence[Json], viewer: Viewer) -> list[Slots]:
     """Newest job first; the images of one job in their order."""
-    newest_first = sorted(jobs, key=lambda job: (job["created_at"], job["id"]), reverse=True)
-    return [slots for job in newest_first for slots in pictures_of(job, viewer)]
+    return [slots for job in newest_first(jobs) for slots in pictures_of(job, viewer)]
+
+
+def newest_first(jobs: Sequence[Json]) -> list[Json]:
+    return sorted(jobs, key=lambda job: (job["created_at"], job["id"]), reverse=True)

@@ -1,18 +1,20 @@
 """What a room looks like at one moment, loaded once for everybody who looks.
 
-The jobs that wait or run are read anew each time. Ended jobs change only when a picture is
-removed, so their JSON is kept as long as their state and number of pictures are the same.
+The jobs that wait or run are read anew each time. Ended jobs change only when a picture is removed
+or checked, so their JSON is kept as long as state, number of pictures and doubts are the same.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
+from uuid import UUID
 
 from genqueue.clients import client_label
-from genqueue.models import Job, Room
-from genqueue.paging import Cursor, newest
+from genqueue.models import Image, Job, Room
+from genqueue.paging import Cursor, cursor_in, newest
 from genqueue.representation import jobs_as_json, room_workers
-from genqueue.shapes import JobJson, RoomWorkerJson
+from genqueue.shapes import JobJson, RoomWorkerJson, ShutOutJson
+from genqueue.shutting_out import shut_out_of
 
 SHOWN_ENDED_JOBS = 200  # on the page that lives; older pictures come when asked for
 OLDER_JOBS_A_PAGE = 100
@@ -25,7 +27,11 @@ class HeadJson(TypedDict):
     title: str
     owner: str | None
     paused: bool
+    tabs_help: bool
+    """Whether the owner lets people's tabs compute."""
     workers: list[RoomWorkerJson]
+    shut_out: list[ShutOutJson]
+    """Who computes no more here, because something of theirs was found wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,9 @@ def _head(room: Room | None, room_id: str) -> HeadJson:
         title=room.title if room else "",
         owner=client_label(room.owner) if room and room.owner else None,
         paused=room.paused if room else False,
+        tabs_help=room.tabs_help if room else True,
         workers=room_workers(room),
+        shut_out=shut_out_of(room),
     )
 
 
@@ -97,15 +105,34 @@ def _ended(room: Room, before: Mapping[str, JobJson]) -> tuple[list[JobJson], st
     rows, older = newest(shown.counting_pictures(), SHOWN_ENDED_JOBS, columns=columns)
     kept: list[JobJson] = []
     missing = []
+    doubts = _doubts(room, older)
     for pk, state, pictures in rows:
         old = before.get(str(pk))
-        if old is not None and old["state"] == state and _pictures(old) == pictures:
+        same = old is not None and _doubts_shown(old) == doubts.get(pk, {})
+        if old is not None and same and old["state"] == state and _pictures(old) == pictures:
             kept.append(old)
         else:
             missing.append(pk)
     if missing:
         kept += jobs_as_json(Job.objects.filter(pk__in=missing).with_images())
     return kept, older
+
+
+def _doubts(room: Room, older: str | None) -> dict[UUID, dict[int, str]]:
+    """Of the pictures that are in doubt, by job and index; few are. older: the cursor of the jobs
+    before which nobody looks."""
+    doubtful: dict[UUID, dict[int, str]] = {}
+    images = Image.objects.filter(job__room=room).exclude(doubt="")
+    if older is not None:
+        images = images.filter(job__created_at__gte=cursor_in(older).created_at)
+    rows = images.order_by()
+    for job_id, index, doubt in rows.values_list("job_id", "index", "doubt"):
+        doubtful.setdefault(job_id, {})[index] = doubt
+    return doubtful
+
+
+def _doubts_shown(job: JobJson) -> dict[int, str]:
+    return {image["index"]: image["doubt"] for image in job["images"] if image["doubt"]}
 
 
 def _pictures(job: JobJson) -> int:

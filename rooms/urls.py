@@ -1,9 +1,10 @@
-"""Addresses of the pages. `/ws/` is in rooms.routing."""
+"""Addresses of the pages. WebSockets are in rooms.routing."""
 
 from django.urls import URLPattern, URLResolver, include, path, re_path, register_converter
 
-from rooms import actions, views
+from rooms import actions, check, views
 from rooms.page import ROOM_ID
+from rooms.relay import views as relay
 
 
 class RoomIdConverter:
@@ -27,6 +28,7 @@ of_picture = [
     path("again/", actions.again),
     path("vary/", actions.vary),
     path("delete/", actions.delete),
+    path("timeline/", views.timeline),
 ]
 of_room: list[URLPattern | URLResolver] = [
     path("", views.room),
@@ -48,4 +50,7 @@ urlpatterns = [
     path("rooms/", views.rooms),
     path("rooms/<room:room_id>/", include(of_room)),
     path("stats/", views.stats),
+    path("relay/", relay.information),
+    path("check/", check.page),
+    path("check/kernels.safetensors", check.kernels),
 ]

@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from genqueue import actions, choices, statistics
+from genqueue import timeline as timelines
 from genqueue.api.trust import spend_budget_of_rooms
 from genqueue.clients import client_of
 from genqueue.models import Image, Room
@@ -23,7 +24,8 @@ from genqueue.presence import peers, visited
 from genqueue.problems import Problem
 from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
-from rooms.page import ROOM_ID, RoomPage, is_htmx, see
+from rooms.making import timeline_slots
+from rooms.page import ROOM_ID, RoomPage, is_htmx, name_of, see
 
 LISTED_ROOMS = 30
 
@@ -156,3 +158,18 @@ def stats(request: HttpRequest) -> HttpResponse:
         for name, number in now["jobs"].items()
     ]
     return render(request, template, {"stats": now, "states": states})
+
+
+@never_cache
+@require_safe
+def timeline(request: HttpRequest, room_id: str, job_id: str, index: str) -> HttpResponse:
+    """How a picture was made, for who has no JavaScript: else the large picture says it."""
+    page = RoomPage(request, room_id)
+    image = page.image(job_id, index)
+    context = {
+        "timeline": timeline_slots(timelines.as_json(image), page.viewer),
+        "prompt": image.job.prompt,
+        "name": name_of(page.row.title if page.row else "", room_id),
+        "room_url": page.url,
+    }
+    return render(request, "rooms/timeline.html", context)

@@ -106,7 +106,8 @@ def main() -> None:
         seed=options.seed,
     )
     check(settings, folder)
-    pictures = frames(open_backend(options.backend, folder), settings, options.heading)
+    backend = open_backend(options.backend, folder, shaders=ROOT / "static/wgsl")
+    pictures = frames(backend, settings, options.heading)
     sheet = grid(pictures, options.side)
     content = webp(sheet, options.max_bytes)
     options.out.parent.mkdir(parents=True, exist_ok=True)

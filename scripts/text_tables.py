@@ -195,7 +195,7 @@ def _token(kind: Any, value: Any) -> str:
             return "^"
         case _constants.AT, _constants.AT_END:
             return "$"
-    raise NotImplementedError(f"{kind} {value}")
+    raise ValueError(f"no JavaScript is known for {kind} {value}")
 
 
 def _set(members: list[tuple[Any, Any]]) -> str:
@@ -214,7 +214,7 @@ def _set(members: list[tuple[Any, Any]]) -> str:
             case _constants.CATEGORY:
                 categories += _CATEGORIES[value]
             case _:
-                raise NotImplementedError(f"{kind} in a class")
+                raise ValueError(f"no JavaScript is known for {kind} in a class")
     return f"[{negated}{_class(codes)[1:-1]}{categories}]"
 
 

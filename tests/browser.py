@@ -17,6 +17,9 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+# A real WebGPU device computed by the processor: about 1 GFLOP/s, and seconds to make a pipeline
+WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+
 # Two cores that also compute pictures may take seconds to answer a page.
 expect.set_options(timeout=10_000)
 
@@ -25,9 +28,19 @@ expect.set_options(timeout=10_000)
 def chromium() -> Iterator[Browser]:
     """One browser a module. Playwright keeps an event loop in this thread as long as it is open,
     and a test of another module that is a coroutine could not run then."""
+    yield from _browser()
+
+
+@pytest.fixture(scope="module")
+def webgpu_chromium() -> Iterator[Browser]:
+    """One that offers a software adapter for WebGPU. A module takes this one or the other."""
+    yield from _browser(*WEBGPU)
+
+
+def _browser(*more: str) -> Iterator[Browser]:
     assert CHROMIUM, "install chromium, or name it in CHROMIUM"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *more])
         yield browser
         browser.close()
 

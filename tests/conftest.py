@@ -11,8 +11,18 @@ from tests.cast import alice, bob, charlie
 
 __all__ = ["alice", "bob", "charlie"]
 
+pytest_plugins = ["tests.faults.counting"]
+
 # As `diffusion.backends` sets it; here some tests import torch before they open a backend.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
+@pytest.fixture(scope="session")
+def live_site(django_db_setup):
+    """The real site on a free port: one a process, because its event loop cannot start twice."""
+    from tests.js.site import LiveSite
+
+    return LiveSite()
 
 
 @pytest.fixture
@@ -21,6 +31,12 @@ def clock_of_budgets(monkeypatch):
     clock = SimpleNamespace(now=60_001.0)
     monkeypatch.setattr(trust, "time", SimpleNamespace(time=lambda: clock.now))
     return clock
+
+
+@pytest.fixture
+def unchecked(settings):
+    """Nobody computes again what tabs and helpers hand in: for tests of something else."""
+    settings.P2PWEB_SPOT_CHECKS = False
 
 
 @pytest.fixture(autouse=True)

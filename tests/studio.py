@@ -13,7 +13,8 @@ from diffusion.pictures import png_bytes
 from diffusion.settings import Settings
 from genqueue import actions, protocol
 from genqueue.faults import Fault
-from genqueue.models import ChunkKind, Job, Worker
+from genqueue.kinds import ChunkKind
+from genqueue.models import Job, Worker
 from tests.cast import Person
 
 MODEL_FILES = {

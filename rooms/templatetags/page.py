@@ -1,4 +1,4 @@
-"""Template tags of the pages: attributes that are slots, and the import map."""
+"""Template tags of the pages: attributes that are slots, addresses, and the import map."""
 
 import json
 from typing import Any
@@ -12,6 +12,15 @@ from django.utils.safestring import SafeString, mark_safe
 from rooms.slots import plural, tenths
 
 register = template.Library()
+
+# Where the import map leads: our folders, and libraries by the names they import each other with
+FOLDERS = ("page", "work", "room")
+LIBRARIES = {
+    "@trystero-p2p/nostr": "trystero-nostr/index.mjs",
+    "@trystero-p2p/core": "trystero-core/index.mjs",
+    "@noble/secp256k1": "noble-secp256k1/index.js",
+}
+EXPORTED_STATIC = "static/"
 
 
 @register.simple_tag
@@ -33,15 +42,30 @@ def slots(values: dict[str, Any] | None, spec: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
+def asset(context: template.Context, path: str) -> str:
+    """The address of a static file; in an exported page from the page on, wherever it lies."""
+    return f"{EXPORTED_STATIC}{path}" if context.get("exported") else static(path)
+
+
+@register.simple_tag(takes_context=True)
 def import_map(context: template.Context) -> SafeString:
-    """The page's only inline script, allowed by its nonce."""
-    request = context.get("request")
-    modules = {"imports": {"page/": static("js/page/")}}
-    return format_html(
-        '<script type="importmap" nonce="{}">{}</script>',
-        getattr(request, "csp_nonce", ""),
-        mark_safe(json.dumps(modules)),  # noqa: S308  (our own static URL, no user's text)
-    )
+    """The page's only inline script, allowed by its nonce, or in an exported page by its hash."""
+    if context.get("exported"):
+        return format_html('<script type="importmap">{}</script>', exported_import_map())
+    nonce = getattr(context.get("request"), "csp_nonce", "")
+    text = _import_map(static("js/"))
+    return format_html('<script type="importmap" nonce="{}">{}</script>', nonce, text)
+
+
+def exported_import_map() -> SafeString:
+    """The text of the import map in every exported page: its policy names the hash."""
+    return _import_map(f"./{EXPORTED_STATIC}js/")
+
+
+def _import_map(scripts: str) -> SafeString:
+    imports = {f"{folder}/": f"{scripts}{folder}/" for folder in FOLDERS}
+    imports |= {name: f"{scripts}vendor/{path}" for name, path in LIBRARIES.items()}
+    return mark_safe(json.dumps({"imports": imports}))  # noqa: S308  (no user's text)
 
 
 @register.simple_tag

@@ -21,7 +21,9 @@ CALLS = {
     "/api/jobs/{job_id}": {"get", "delete"},
     "/api/jobs/{job_id}/images/{number}.png": {"get"},
     "/api/jobs/{job_id}/images/{number}/preview.webp": {"get"},
+    "/api/jobs/{job_id}/images/{number}/timeline": {"get"},
     "/api/packages": {"get"},
+    "/api/packages/v1/{model}/references.safetensors": {"get"},
     "/api/packages/v1/{model}/{variant}/manifest.json": {"get"},
     "/api/packages/v1/{model}/{variant}/{sha256}.bin": {"get"},
 }
@@ -110,8 +112,11 @@ def test_a_position_is_described_as_what_it_is(openapi):
     assert "all rooms" in position["description"]
 
 
-def test_remote_workers_are_not_advertised(openapi):
-    assert "requestBody" not in openapi["paths"]["/api/join/{room}"]["post"]
+def test_joining_may_come_with_the_description_of_a_worker(openapi):
+    body = openapi["paths"]["/api/join/{room}"]["post"]["requestBody"]
+    assert not body.get("required")
+    described = body["content"]["application/json"]["schema"]
+    assert described["required"] == ["name", "device", "models"]
 
 
 def test_the_page_loads_only_our_own_files(client):

@@ -12,6 +12,7 @@ from genqueue import actions
 from genqueue.clients import COOKIE_NAME, signed
 from tests.browser import chromium, listen_for_errors
 from tests.cast import Person
+from tests.js.engine.package_host import PackageHost
 from tests.js.site import LiveSite
 from tests.studio import Studio, write_model
 
@@ -19,11 +20,6 @@ __all__ = ["chromium"]
 
 # Playwright runs an event loop in this thread; the tests' own queries are not made inside it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
-
-@pytest.fixture(scope="session")
-def live_site(django_db_setup) -> LiveSite:
-    return LiveSite()
 
 
 @pytest.fixture
@@ -73,6 +69,20 @@ def open_page(chromium: Browser, site: LiveSite) -> Iterator[Open]:
     yield open_
     for context in contexts.values():
         context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def module_page(chromium: Browser) -> Iterator[Page]:
+    """An empty page of a plain host of files, nothing of the site. Fails when a script of a
+    module's tests had an error or broke the policy."""
+    errors: list[str] = []
+    with PackageHost({}) as host:
+        page = chromium.new_page()
+        listen_for_errors(page, errors)
+        page.goto(host.url)
+        yield page
+        page.close()
     assert errors == []
 
 

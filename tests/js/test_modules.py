@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from rooms.export import PUBLIC_RELAYS
+
 
 @pytest.fixture
 def run(open_page, alice):
@@ -18,6 +20,23 @@ def run(open_page, alice):
         )
 
     return run_
+
+
+def test_libraries_load_through_the_pages_import_map(open_page, alice):
+    loaded = """async () => {
+      const { loadTrystero } = await import('room/trystero.js');
+      return (await loadTrystero()).nostr.selfId.length;
+    }"""
+    assert open_page(alice, "/").evaluate(loaded) == 20
+
+
+def test_the_public_relays_of_exported_pages_are_those_that_trystero_takes(open_page, alice):
+    """The policy of such a page lets it connect to these and to no others."""
+    chosen = """async () => {
+      const { loadTrystero } = await import('room/trystero.js');
+      return (await loadTrystero()).publicRelays();
+    }"""
+    assert open_page(alice, "/").evaluate(chosen) == list(PUBLIC_RELAYS)
 
 
 # slots ----------------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ VOCABULARY = {
 )
 def test_names_are_completed_from_what_was_typed(run, typed, options):
     body = "return new m.Words(args[0]).complete(args[1], args[1].length);"
-    found = run("words", body, VOCABULARY, typed)
+    found = run("later/words", body, VOCABULARY, typed)
     assert found["options"] == options
     if options:
         assert typed[found["start"] :].lower().strip() in options[0]
@@ -202,13 +221,13 @@ NONE_OF_IT = "Tiny knows none of this and will guess. It reads English: try “a
     ],
 )
 def test_words_it_has_not_learned_are_named_gently(run, prompt, hint):
-    said = run("words", HINT, VOCABULARY, prompt)
+    said = run("later/words", HINT, VOCABULARY, prompt)
     assert said == (f"Tiny {hint}" if hint.startswith("has") else hint)
 
 
 def test_a_word_that_may_become_a_known_one_is_not_called_unknown(run):
     body = "return args.map(m.withoutUnfinishedWord);"
-    assert run("words", body, "a zor", "a l'ét", "a zorp ", "ねこ", "a ねこ") == [
+    assert run("later/words", body, "a zor", "a l'ét", "a zorp ", "ねこ", "a ねこ") == [
         "a ", "a ", "a zorp ", "ねこ", "a ねこ",
     ]  # fmt: skip
 
@@ -224,6 +243,18 @@ def test_the_title_tells_how_far_the_work_is(run):
     assert run("title", paused, [], [running]) == ["Room", "Paused · Room"]
 
 
+def test_the_password_of_a_private_room_stays_with_it_until_it_is_forgotten(run):
+    assert run(
+        "recent",
+        """m.visit('ours', 'Ours', { key: 'k' });
+           m.visit('kitchen', 'Kitchen');
+           m.visit('ours', 'Renamed');
+           const kept = m.recentRooms().map(({ id, key = null }) => [id, key]);
+           m.forget();
+           return [kept, m.keyOf('ours')];""",
+    ) == [[["ours", "k"], ["kitchen", None]], None]
+
+
 def test_a_batch_is_announced_in_one_sentence(run):
     assert run("title", "return [[], ['a'], ['a', 'b']].map(m.announcement);") == [
         "", "Picture finished: a", "2 pictures finished, the last one: b",
@@ -233,8 +264,8 @@ def test_a_batch_is_announced_in_one_sentence(run):
 def test_recent_rooms_are_kept_newest_first_and_nonsense_in_the_store_is_harmless(run):
     result = run(
         "recent",
-        """for (let i = 0; i < 15; i++) m.visit(`room${i}`, 'name', i);
-           m.visit('room12', 'again', 99);
+        """for (let i = 0; i < 15; i++) m.visit(`room${i}`, 'name', { now: i });
+           m.visit('room12', 'again', { now: 99 });
            const ids = m.recentRooms().map(({ id }) => id);
            localStorage.setItem('p2pweb.rooms', '[{"id": "../evil"}, {"id": "fine"}]');
            const safe = m.recentRooms().map(({ id }) => id);

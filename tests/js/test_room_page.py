@@ -6,7 +6,8 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from genqueue.models import ChunkKind, Job, Room
+from genqueue.kinds import ChunkKind
+from genqueue.models import Job, Room
 from rooms import state
 from tests.browser import violations
 from tests.studio import picture, settings_of
@@ -360,16 +361,20 @@ def test_a_keyboard_stays_where_it_was_when_an_entry_goes(open_page, alice, kitc
 
 def test_the_owner_pauses_the_room_and_everybody_reads_it(open_page, alice, bob, kitchen, studio):
     studio.ask(kitchen, bob)
-    studio.step(studio.work(until=ChunkKind.DENOISE), 2)
+    lease = studio.work(until=ChunkKind.DENOISE)
+    studio.step(lease, 2)
     mine, theirs = open_page(alice, "/rooms/kitchen/"), open_page(bob, "/rooms/kitchen/")
     connected(theirs)
-    expect(theirs.get_by_role("list", name="Helpers")).to_contain_text("computing")
+    helpers = theirs.get_by_role("list", name="Helpers")
+    expect(helpers).to_contain_text("computing")
     mine.get_by_role("button", name="Pause the work").click()
     expect(mine.get_by_role("button", name="Resume the work")).to_be_visible()
     expect(theirs.get_by_text("The queue is paused by the owner")).to_be_visible()
     assert Room.objects.get(pk=kitchen).paused
-    expect(theirs.get_by_role("list", name="Helpers")).to_contain_text("paused")
     expect(queue(theirs)).to_contain_text("Paused at step 2 of 8")
+    expect(helpers).to_contain_text("computing")  # what has begun is finished
+    studio.finish(lease)
+    expect(helpers).to_contain_text("waiting: the queue is paused")
     expect(theirs.get_by_role("button", name="Pause the work")).to_have_count(0)
 
 

@@ -8,17 +8,23 @@ import itertools
 import pytest
 from django.template.loader import render_to_string
 
-from rooms import slots
+from rooms import making, people, presence, slots
+from rooms.people import Shares
 from rooms.slots import Viewer
 
-WORKER = {"id": "w1", "name": "server", "kind": "celery", "device": "cpu"}
+WORKER = {"id": "w1", "name": "server", "kind": "celery", "client": None, "device": "cpu",
+          "kernels": ""}  # fmt: skip
+TAB = {"id": "t1", "name": "tab of 2f3f42b0ef", "kind": "tab", "client": "2f3f42b0ef",
+       "device": "<Some> GPU", "kernels": "baseline"}  # fmt: skip
+NAMED = {**TAB, "name": "tab of Bob <3"}
 NAMELESS = {**WORKER, "device": ""}
 
 
 def image(index=0, state="queued", step=0, worker=None, **more):
     return {
         "index": index, "seed": 7 + index, "state": state, "step": step, "steps": 8,
-        "worker": worker, "url": None, "preview_url": None, "seconds": None, **more,
+        "worker": worker, "url": None, "preview_url": None, "seconds": None, "steps_by": {},
+        "doubt": None, **more,
     }  # fmt: skip
 
 
@@ -47,7 +53,7 @@ JOBS = {
         [
             image(0, "running", 3, WORKER, preview_url=PREVIEW),
             image(1, "done", 8, NAMELESS, **DONE),
-            image(2),
+            image(2, "running", 1, TAB),
         ],
         eta_seconds=4.01,
         num_images=3,
@@ -59,6 +65,10 @@ JOBS = {
 }
 DONE_JOBS = {
     "one": job("done", [image(0, "done", 8, WORKER, **DONE)]),
+    "of a tab": job("done", [image(0, "done", 8, TAB, **DONE)]),
+    "unchecked": job("done", [image(0, "done", 8, TAB, **DONE, doubt="unchecked")]),
+    "wrong": job("done", [image(0, "done", 8, TAB, **DONE, doubt="wrong")]),
+    "of a tab with a name": job("done", [image(0, "done", 8, NAMED, **DONE)]),
     "batch": job(
         "done",
         [
@@ -71,6 +81,27 @@ DONE_JOBS = {
         guidance=1.7976931348623157,
     ),
 }
+IDLE = {"state": "ready", "seconds_a_step": None, "at_work": None}
+ROOM = {"room": "kitchen", "paused": False, "shut_out": [],
+        "workers": [{**WORKER, **IDLE}, {**TAB, **IDLE}]}  # fmt: skip
+HALFWAY = {"kind": "denoise", "job": job()["id"], "index": 2, "start": 1, "stop": 8}
+AT_WORK = {
+    "steps": HALFWAY,
+    "one step": {**HALFWAY, "start": 7},
+    "the prompt": {**HALFWAY, "kind": "encode", "index": None, "start": 0, "stop": 0},
+    "the end": {**HALFWAY, "kind": "decode", "start": 0, "stop": 0},
+    "a check": {**HALFWAY, "kind": "check", "index": None, "start": 0, "stop": 0},
+    "what is not shown": {**HALFWAY, "job": "gone"},
+}
+WORKED = [
+    job("done", [image(0, "done", 8, WORKER, **DONE, steps_by={"w1": 5, "t1": 3})], id="1"),
+    job("running", [image(0, "running", 1, TAB, steps_by={"t1": 1}), image(1)], id="0",
+        num_images=2, prompt="<i>long</i> \N{ROCKET} " * 5),
+]  # fmt: skip
+SHUT_OUT = [
+    {"name": "tab of <b>2f3f42b0ef</b>", "client": "2f3f42b0ef", "at": "2026-01-01T00:00:00+00:00",
+     "reason": "steps 1 to 2 differed"},
+]  # fmt: skip
 VIEWERS = {
     "mine": Viewer("2f3f42b0ef", owner=False),
     "owner": Viewer("ffffffffff", owner=True),
@@ -93,8 +124,9 @@ NORMAL = """
 FILLED = """
 async ([partial, call, args]) => {
   const { clone, fill } = await import('page/slots.js');
-  const view = await import('page/view.js');
-  const values = view[call](...args);
+  const modules = ['view', 'people', 'timeline/timeline'].map((name) => import(`page/${name}.js`));
+  const view = Object.assign({}, ...await Promise.all(modules));
+  const values = view[call](...args.map((arg) => (arg?.shares ? view.sharesOf(arg.shares) : arg)));
   return fill(clone(partial), values).outerHTML;
 }
 """
@@ -144,7 +176,7 @@ def test_every_picture_is_the_same_whoever_renders_it(page):
             compare(page, "picture", "queue/picture.html", "pictureSlots", args, values)
 
 
-def test_peers_helpers_and_notices_are_the_same(page, blank):
+def test_notices_are_the_same(page, blank):
     # The notices are on the page itself, not in a template: give the page one for this test.
     page.evaluate(
         """(html) => { const holder = document.createElement('div');
@@ -152,23 +184,135 @@ def test_peers_helpers_and_notices_are_the_same(page, blank):
            document.body.append(holder.querySelector('[data-partial-of="notices"]')); }""",
         blank,
     )
-    for viewer in VIEWERS.values():
-        for owner, own in itertools.product((True, False), ("p1", "p2", None)):
-            peer = {"id": "p1", "client": "2f3f42b0ef", "owner": owner}
-            values = slots.peer_slots(peer, "kitchen", viewer, own)
-            args = [peer, "kitchen", viewer_json(viewer), own]
-            compare(page, "peer", "rooms/peer.html", "peerSlots", args, values)
-    for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, NAMELESS)):
-        one = {**worker, "state": state}
-        for jobs, paused in itertools.product(([], [JOBS["halfway"]]), (True, False)):
-            values = slots.helper_slots(one, jobs, paused)
-            args = [one, jobs, paused]
-            compare(page, "helper", "rooms/helper.html", "helperSlots", args, values)
+    for state in ("loading", "ready", "gone"):
+        one = {**WORKER, **IDLE, "state": state}
         for paused, waiting in itertools.product((True, False), (0, 1, 2)):
-            room = {"paused": paused, "workers": [one] if waiting else []}
+            room = {"paused": paused, "workers": [one] if waiting else [], "shut_out": SHUT_OUT}
             values = slots.notice_slots(room, waiting)
             args = [room, waiting]
             compare(page, "notices", "rooms/notices.html", "noticeSlots", args, values)
+
+
+def compare_peer(page, peer, room, viewer, own, jobs, away=None):
+    values = people.peer_slots(peer, room, viewer, own, jobs, Shares.of(jobs), away)
+    args = [peer, room, viewer_json(viewer), own, jobs, {"shares": jobs}, away]
+    compare(page, "peer", "rooms/peer.html", "peerSlots", args, values)
+    return values
+
+
+def peer_json(**more):
+    known = {"id": "p1", "client": "2f3f42b0ef", "owner": False, "worker": None, "status": None}
+    return {**known, **more}
+
+
+def test_peers_are_the_same_for_everybody(page):
+    for viewer in VIEWERS.values():
+        for owner, own in itertools.product((True, False), ("p1", "p2", None)):
+            for worker, away in ((None, None), ("t1", 12.5), ("w2", 0.2)):
+                peer = peer_json(owner=owner, worker=worker)
+                if owner:
+                    peer["name"] = "<b>you</b>"
+                compare_peer(page, peer, ROOM, viewer, own, [], away)
+
+
+def test_what_peers_and_helpers_do_is_the_same(page):
+    viewer = VIEWERS["guest"]
+    for status in (None, *presence.STATUSES):
+        compare_peer(page, peer_json(status=status), ROOM, viewer, None, [])
+    works = itertools.product((None, *AT_WORK.values()), (None, 0.07, 0.95, 0.0, 12.34))
+    for (at_work, seconds), paused in itertools.product(works, (True, False)):
+        for jobs in ([], WORKED, [*WORKED, JOBS["halfway"]]):
+            one = {**TAB, **IDLE, "at_work": at_work, "seconds_a_step": seconds}
+            room = {**ROOM, "paused": paused, "workers": [one]}
+            compare_peer(page, peer_json(worker="t1"), room, viewer, "p1", jobs, 3)
+    for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, NAMELESS)):
+        one = {**worker, **IDLE, "state": state}
+        for jobs, paused in itertools.product(([], WORKED), (True, False)):
+            values = people.helper_slots(one, jobs, Shares.of(jobs), paused)
+            args = [one, jobs, {"shares": jobs}, paused]
+            compare(page, "helper", "rooms/helper.html", "helperSlots", args, values)
+
+
+def test_peers_say_what_they_do_and_how_much_of_it():
+    one = {**TAB, **IDLE, "at_work": HALFWAY, "seconds_a_step": 1.26}
+    room = {**ROOM, "workers": [one]}
+    jobs = [*WORKED, JOBS["halfway"]]
+    args = (peer_json(worker="t1"), room, VIEWERS["guest"], "p2", jobs, Shares.of(jobs), 41.6)
+    said = people.peer_slots(*args)
+    assert said["doing"].startswith("computing steps 2 to 8 of “<b>bold</b>")
+    assert said["doing"].endswith("…”, picture 3")
+    assert said["facts"] == (
+        "<Some> GPU · 1.3 s a step · 44 % of the steps of the last 2 pictures · 42 ms away"
+    )
+    quick = {**ROOM, "workers": [{**one, "seconds_a_step": 0.05}]}
+    said = people.peer_slots(peer_json(worker="t1"), quick, VIEWERS["mine"], "p1", [], Shares(), 3)
+    assert said["facts"] == "<Some> GPU · 20 steps a second · 3 ms to the server"
+
+
+def test_shares_are_of_the_newest_pictures_alone():
+    many = [
+        job("done", [image(0, "done", 8, **DONE, steps_by={who: 8})], id=f"{number:02}")
+        for number, who in enumerate(["old"] * 5 + ["one"] * 15 + ["two"] * 5)
+    ]
+    shares = Shares.of(many)
+    assert shares.words("one") == "75 % of the steps of the last 20 pictures"
+    assert shares.words("two") == "25 % of the steps of the last 20 pictures"
+    assert shares.words("old") is None
+
+
+def entry(kind="denoise", worker=TAB, began=0.0, ended=1.0, **more):
+    known = {
+        "kind": kind, "outcome": "done", "start": 0, "stop": 0, "worker": worker,
+        "began_at": f"2026-01-01T00:00:{began:09.6f}+00:00",
+        "ended_at": None if ended is None else f"2026-01-01T00:00:{ended:09.6f}+00:00",
+        "seconds": 1.0, "attempt": 0, "chunks": 1, "received": 0, "sent": 0, "fault": None,
+    }  # fmt: skip
+    return {**known, **more}
+
+
+ENTRIES = [
+    entry("encode", WORKER, 0, 0.5),
+    entry("encode", TAB, 0.25, 0.2512345, received=999_400, sent=999_600),
+    entry(start=0, stop=1, outcome="failed", fault={"code": "x", "detail": "Lost <it>."}),
+    entry(start=1, stop=8, began=1.5, ended=7.1234567, worker=WORKER, attempt=1, chunks=3),
+    entry(start=8, stop=8, began=8, ended=9, worker=NAMELESS, outcome="returned"),
+    entry(start=8, stop=10, began=9, ended=12, received=12_345_678, sent=1200),
+    entry("decode", TAB, 12, 12.0004),
+]
+RUNNING = [
+    entry(start=10, stop=10, began=12, ended=None, outcome="running"),
+    entry(start=10, stop=12, began=12.5, ended=None, outcome="running", worker=WORKER),
+    entry("encode", began=0, ended=None, outcome="running"),
+]
+
+
+def test_how_a_picture_was_made_is_the_same(page):
+    some = [[], ENTRIES, *([*ENTRIES[:count], one] for one in RUNNING for count in (0, 1, 6))]
+    some += [[one] for one in ENTRIES]
+    for entries, viewer in itertools.product(some, VIEWERS.values()):
+        timeline = {"entries": entries}
+        args = [timeline, viewer_json(viewer)]
+        values = making.timeline_slots(timeline, viewer)
+        compare(page, "timeline", "queue/timeline.html", "timelineSlots", args, values)
+
+
+def test_how_a_picture_was_made_is_said_in_words():
+    timeline = making.timeline_slots({"entries": ENTRIES}, VIEWERS["guest"])
+    assert timeline["summary"] == "2 workers, 12 s in all, 2 interruptions"
+    said = [(one["what"], one["who"], one["when"], one["said"]) for one in timeline["entries"]]
+    assert said[0] == ("Read the prompt", "server · cpu", "after 0 s · for 0.5 s", None)
+    tab = "tab of guest 2f3f42 · <Some> GPU"
+    kernels = "kernels baseline"
+    assert said[2] == ("Step 1", tab, f"after 0 s · for 1 s · {kernels}", "Lost <it>.")
+    assert said[3] == (
+        "Steps 2 to 8", "server · cpu", "after 1.5 s · for 5.6 s · 3 chunks",
+        f"Attempt 2. Took over from {tab}.",
+    )  # fmt: skip
+    assert said[4][0] == "No step"
+    assert said[4][3] == "It gave the rest back unharmed."
+    assert said[5][2] == f"after 9 s · for 3 s · 12.3 MB received · 1 kB sent · {kernels}"
+    bars = [(int(one["x"]), int(one["width"])) for one in timeline["entries"]]
+    assert all(x >= 0 and width >= making.NARROWEST and x + width <= 1000 for x, width in bars)
 
 
 @pytest.mark.parametrize("cursor", [None, "1795461143916636.d58d753bee3c49e685c4823456234e43"])
@@ -183,6 +327,16 @@ def test_the_way_to_older_pictures_is_the_same(page, cursor):
     values = slots.older_slots("kitchen", cursor)
     args = ["kitchen", cursor]
     compare(page, "older", "rooms/older_link.html", "olderSlots", args, values)
+
+
+def test_tabs_are_among_the_peers_and_not_among_the_helpers(page):
+    call = """async (room) => {
+      const { helpersOf, sharesOf } = await import('page/people.js');
+      return helpersOf(room, [], sharesOf([]));
+    }"""
+    found = people.helpers_of(ROOM, [], Shares())
+    assert page.evaluate(call, ROOM) == found
+    assert [entry["id"] for entry in found] == ["helper-w1"]
 
 
 def test_lists_have_the_same_order(page):

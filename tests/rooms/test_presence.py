@@ -16,8 +16,8 @@ def test_tabs_are_listed_in_the_order_they_came_and_counted(alice, bob, kitchen)
     presence.join(kitchen, "one", alice.label)
     presence.join(kitchen, "two", bob.label)
     assert presence.peers(kitchen) == [
-        {"id": "one", "client": alice.label, "owner": True},
-        {"id": "two", "client": bob.label, "owner": False},
+        {"id": "one", "client": alice.label, "owner": True, "worker": None, "status": None},
+        {"id": "two", "client": bob.label, "owner": False, "worker": None, "status": None},
     ]
     assert counts.peers(kitchen) == 2
     presence.leave(kitchen, "one")

@@ -5,53 +5,14 @@ import json
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
 
 from genqueue import actions, events, presence, roster
-from genqueue.clients import COOKIE_NAME, signed
-from genqueue.models import ChunkKind, Room
-from rooms import consumer, feed
-from rooms.routing import websocket_urlpatterns
+from genqueue.kinds import ChunkKind
+from genqueue.models import Room
+from rooms import feed, room_socket
+from tests.rooms.sockets import Tab
 
 pytestmark = pytest.mark.django_db(transaction=True)
-application = URLRouter(websocket_urlpatterns)
-
-
-class Tab:
-    """One page's socket."""
-
-    def __init__(self, person, room="kitchen", origin="http://testserver", host="testserver"):
-        cookie = f"{COOKIE_NAME}={signed(person.client_id)}".encode()
-        headers = [(b"host", host.encode()), (b"cookie", cookie)]
-        if origin is not None:
-            headers.append((b"origin", origin.encode()))
-        self.socket = WebsocketCommunicator(application, f"/ws/rooms/{room}/", headers)
-
-    async def __aenter__(self):
-        accepted, _ = await self.socket.connect(timeout=5)
-        assert accepted
-        return self
-
-    async def __aexit__(self, *_):
-        await self.socket.disconnect()
-
-    async def next(self, kind):
-        """The next message of this type; others before it are passed over."""
-        while True:
-            message = await self.socket.receive_json_from(timeout=5)
-            if message["type"] == kind:
-                return message
-
-    async def changed(self, is_it):
-        """The first job that was changed and is the one looked for."""
-        while True:
-            for job in (await self.next("room.changed"))["jobs"]:
-                if is_it(job):
-                    return job
-
-    async def say(self, **message):
-        await self.socket.send_json_to(message)
 
 
 async def change(function, *arguments, hint=True, **names):
@@ -162,12 +123,33 @@ async def test_everybody_is_told_who_comes_and_goes(alice, bob, kitchen):
             pass
 
 
+async def test_a_name_is_seen_by_all_until_its_tab_goes_and_is_only_a_line(alice, bob, kitchen):
+    async with Tab(alice) as tab, Tab(bob) as theirs:
+        await theirs.next("room.state")
+        await theirs.say(type="peer.name", name=" <b>Bob</b>\n\u202e the  builder ")
+        while "name" not in (peer := (await tab.next("room.peers"))["peers"][-1]):
+            pass
+        assert (peer["name"], peer["client"]) == ("<b>Bob</b> the builder", bob.label)
+        await theirs.say(type="peer.name", name="")
+        while "name" in (await tab.next("room.peers"))["peers"][-1]:
+            pass
+
+
+async def test_who_is_called_something_else_all_the_time_is_closed(alice, kitchen):
+    async with Tab(alice) as tab:
+        for number in range(7):
+            await tab.say(type="peer.name", name=f"number {number}")
+        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
+            pass
+        assert message["code"] == room_socket.CLOSE_FLOOD
+
+
 async def test_a_tab_that_says_nothing_is_gone(alice, kitchen, monkeypatch):
-    monkeypatch.setattr(consumer, "GONE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(room_socket, "GONE_AFTER_SECONDS", 0.5)
     async with Tab(alice) as tab:
         while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
             pass
-        assert message["code"] == consumer.CLOSE_GONE
+        assert message["code"] == room_socket.CLOSE_GONE
 
 
 @pytest.mark.parametrize(
@@ -183,8 +165,11 @@ async def test_a_tab_that_says_nothing_is_gone(alice, kitchen, monkeypatch):
         ('{"type": "peer.beat"}', "bad-message"),
         ('{"type": "peer.beat", "revision": true}', "bad-message"),
         ('{"type": "peer.beat", "revision": "1"}', "bad-message"),
+        ('{"type": "peer.name"}', "bad-message"),
+        ('{"type": "peer.name", "name": ["x"]}', "bad-message"),
+        ('{"type": "peer.name", "name": "' + "x" * 161 + '"}', "bad-message"),
         ('"' + "x" * 5000 + '"', "too-long"),
-        (b"bytes", "not-text"),
+        (b"bytes", "unexpected-bytes"),
     ],
 )
 async def test_what_is_no_message_is_refused_by_code_and_the_socket_lives(
@@ -203,11 +188,11 @@ async def test_what_is_no_message_is_refused_by_code_and_the_socket_lives(
 
 async def test_a_flood_of_messages_closes_the_socket(alice, kitchen):
     async with Tab(alice) as tab:
-        for _ in range(consumer.MESSAGE_BURST + 5):
+        for _ in range(room_socket.MESSAGE_BURST + 5):
             await tab.socket.send_to(text_data="{}")
         while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
             pass
-        assert message["code"] == consumer.CLOSE_FLOOD
+        assert message["code"] == room_socket.CLOSE_FLOOD
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 // Escape closes.
 
 import { whenReleased } from 'page/press.js';
-import { hint, withoutUnfinishedWord, Words } from 'page/words.js';
 
 const HINT_AFTER_MS = 600;
 
@@ -15,6 +14,7 @@ const shortestExample = () =>
 export class Completion {
   #box = () => document.getElementById('prompt');
   #list = () => document.getElementById('completions');
+  #later = null; // page/later/words.js, with the first vocabulary
   #words = null;
   #title = '';
   #model = null;
@@ -77,11 +77,12 @@ export class Completion {
       this.#model = null; // the next focus tries again
       return;
     }
-    const { models } = await answer.json();
+    const [{ models }, later] = await Promise.all([answer.json(), import('page/later/words.js')]);
     const mine = models.find(({ name }) => name === model);
     if (!mine?.vocabulary || this.#model !== model) return;
     this.#title = mine.title;
-    this.#words = new Words(mine.vocabulary);
+    this.#later = later;
+    this.#words = new later.Words(mine.vocabulary);
     if (document.activeElement === this.#box()) this.#typed(); // what was typed meanwhile
     else this.#hint();
   }
@@ -101,12 +102,16 @@ export class Completion {
 
   #say = () => {
     const box = this.#box();
-    const { value } = box;
-    const atEnd = document.activeElement === box && box.selectionStart === value.length;
-    const text = atEnd && value !== this.#asked ? withoutUnfinishedWord(value) : value;
-    const said = this.#words ? hint(this.#title, this.#words, text, shortestExample()) : '';
-    document.getElementById('prompt-hint').textContent = said;
+    const atEnd = document.activeElement === box && box.selectionStart === box.value.length;
+    document.getElementById('prompt-hint').textContent = this.#words ? this.#said(atEnd) : '';
   };
+
+  #said(atEnd) {
+    const { value } = this.#box();
+    const { hint, withoutUnfinishedWord } = this.#later;
+    const text = atEnd && value !== this.#asked ? withoutUnfinishedWord(value) : value;
+    return hint(this.#title, this.#words, text, shortestExample());
+  }
 
   #show() {
     const list = this.#list();

@@ -11,7 +11,7 @@ export function startForm(room) {
   const params = new URLSearchParams(location.search);
   // A form that was sent before these modules were here comes back as a page, as it was typed.
   if ('refused' in theForm().dataset) focusFirstError();
-  else if (params.size) history.replaceState(history.state, '', location.pathname);
+  else if (params.has('prompt') || params.has('like')) history.replaceState(history.state, '', location.pathname);
   else restore(theForm(), room);
   const completion = new Completion();
 
@@ -53,9 +53,9 @@ export function startForm(room) {
   save(theForm(), room);
 }
 
-const focusFirstError = () => theForm().querySelector('[aria-invalid="true"]')?.focus();
+export const focusFirstError = () => theForm().querySelector('[aria-invalid="true"]')?.focus();
 
-function fillPrompt(text) {
+export function fillPrompt(text) {
   prompt().value = text;
   prompt().dispatchEvent(new Event('input', { bubbles: true }));
   prompt().focus();

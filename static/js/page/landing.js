@@ -6,12 +6,16 @@ import { reconcile } from 'page/slots.js';
 function show() {
   const rooms = recentRooms().map((room) => ({
     id: `recent-${room.id}`,
-    url: `/rooms/${room.id}/`,
+    url: `${document.body.dataset.rooms}${room.id}/${keyIn(room)}`,
     name: String(room.name || room.id),
-    when: ago(room.at),
+    when: room.key ? `private · ${ago(room.at)}` : ago(room.at),
   }));
   reconcile(document.getElementById('recent-rooms'), 'recent-room', rooms);
   document.getElementById('recent').hidden = rooms.length === 0;
+}
+
+function keyIn({ key }) {
+  return key ? `?${new URLSearchParams({ key })}` : '';
 }
 
 document.getElementById('forget').addEventListener('click', () => {

@@ -1,6 +1,7 @@
 // One picture, large, in a native dialog: arrows go through all of them, Escape closes.
 
-export function startLightbox(powered) {
+// made(box, job, index): adds how the picture was made
+export function startLightbox(powered, made) {
   const dialog = document.getElementById('lightbox');
   const image = dialog.querySelector('img');
   const text = dialog.querySelector('.lightbox-text');
@@ -15,6 +16,8 @@ export function startLightbox(powered) {
     caption.querySelector('details').open = true;
     text.replaceChildren(...caption.children);
     powered(text);
+    const [, job, index] = /^picture-(.+)-(\d+)$/.exec(shown);
+    made(text, job, Number(index));
     if (!dialog.open) dialog.showModal();
   }
 
@@ -25,7 +28,7 @@ export function startLightbox(powered) {
   }
 
   document.addEventListener('click', (event) => {
-    const link = event.target.closest('a[data-open]');
+    const link = event.target.closest('a[data-open], a[data-timeline]');
     if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
       show(link.closest('figure'));

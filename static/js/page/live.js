@@ -1,14 +1,18 @@
 // Puts the room into the page: fills the partials, and never touches what did not change.
 
 import { fill, reconcile } from 'page/slots.js';
-import { galleryOf, helperSlots, noticeSlots, olderSlots, peerSlots, queueOf } from 'page/view.js';
+import { helpersOf, peerSlots, sharesOf } from 'page/people.js';
+import { galleryOf, noticeSlots, olderSlots, queueOf } from 'page/view.js';
 
 export class LivePage {
   #viewer;
+  #roundTrips;
 
-  // viewer: { label, owner }; owner is known anew with every state.
-  constructor(viewer, { added }) {
+  // viewer: { label, rooms }; whether they own the room is known anew with every state.
+  // roundTrips: milliseconds by the ids of those peers of whom they are known, or by their mesh ids
+  constructor(viewer, { added, roundTrips = () => ({}) }) {
     this.#viewer = viewer;
+    this.#roundTrips = roundTrips;
     this.added = added;
   }
 
@@ -26,17 +30,20 @@ export class LivePage {
     pictures.dataset.revision = room.revision;
     this.dropDoubles();
     const older = document.getElementById('older'); // gone with the last of them
-    if (older) fill(older, olderSlots(room.head.room, room.older));
-    const helpers = room.head.workers.map((worker) => helperSlots(worker, jobs, paused));
+    if (older) fill(older, olderSlots(room.head.room, room.older, viewer));
+    const shares = sharesOf(jobs);
+    const helpers = helpersOf(room.head, jobs, shares);
     reconcile(document.getElementById('helpers'), 'helper', helpers, added);
     fill(document.getElementById('notices'), noticeSlots(room.head, room.waiting.length));
-    this.showPeers(room, viewer);
+    this.showPeers(room, shares, viewer);
     return fresh;
   }
 
-  showPeers(room, viewer = { ...this.#viewer, owner: room.head.owner === this.#viewer.label }) {
-    const { room: id } = room.head;
-    const peers = room.peers.map((peer) => peerSlots(peer, id, viewer, room.peer));
+  showPeers(room, shares, viewer) {
+    const { head, jobs, peer: own } = room;
+    const trips = this.#roundTrips();
+    const peers = room.peers.map((peer) =>
+      peerSlots(peer, head, viewer, own, jobs, shares, trips[peer.id] ?? trips[peer.mesh]));
     reconcile(document.getElementById('peers'), 'peer', peers, this.added);
     document.getElementById('peer-count').textContent = String(room.peers.length);
   }
@@ -57,4 +64,12 @@ export class LivePage {
 
 export function notice(name, shown) {
   document.querySelector(`[data-notice="${name}"]`).hidden = !shown;
+}
+
+// What was said of the last request is over with the next one, or with other words in the form.
+export function forgetWhatWasSaid() {
+  const said = document.querySelectorAll('[data-notice="failed"], [data-notice="missing"], [data-notice="unanswered"]');
+  for (const element of said) element.hidden = true;
+  document.getElementById('said').replaceChildren();
+  document.querySelector('#owner [role="status"]')?.replaceChildren();
 }

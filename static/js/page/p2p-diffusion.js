@@ -1,18 +1,21 @@
 // The room page: joins its parts. Everything works without this file, only not by itself.
 
+import { Compute } from 'page/compute.js';
 import { keepFocus, startFocus } from 'page/focus.js';
 import { startForm } from 'page/form.js';
 import { startLightbox } from 'page/lightbox.js';
-import { LivePage, notice } from 'page/live.js';
+import { forgetWhatWasSaid, LivePage, notice } from 'page/live.js';
 import { startPresses, whenReleased } from 'page/press.js';
 import { visit } from 'page/recent.js';
 import { Room } from 'page/room.js';
 import { RoomSocket } from 'page/socket.js';
 import { announcement, nameOf, titleOf } from 'page/title.js';
 
+const DRAWN_EVERY_MS = 3000; // also when nothing is said: ways to others change
 const LOST_AFTER_MS = 1500; // most losses are made good sooner; the page need not jump for them
 
-const { room: id, client: label } = document.body.dataset;
+const { room: id, client: label, rooms, relays, mesh } = document.body.dataset;
+const serverless = relays !== undefined; // an exported page
 const heading = document.querySelector('h1');
 const powered = (element) => window.htmx?.process(element);
 
@@ -21,41 +24,77 @@ visit(id, heading.textContent);
 startPresses();
 startFocus();
 startForm(id);
-const leaveIfGone = startLightbox(powered);
+const leaveIfGone = startLightbox(powered, async (...picture) => {
+  const { showTimeline } = await import('page/timeline/timeline.js');
+  await showTimeline(...picture, { label }, socket);
+});
 startSharing();
 startChoosing();
 notice('insecure', !window.isSecureContext);
 
 // What the server says, as it says it ------------------------------------------------------------
 const room = new Room();
-const page = new LivePage({ label }, { added: powered });
+const page = new LivePage({ label, rooms }, {
+  added: powered, roundTrips: () => ({ ...met, ...socket.roundTrips(room.peer) }),
+});
+let met = {}; // round trip times to tabs that are met directly
+document.addEventListener('mesh', ({ detail: { peers } }) => {
+  met = Object.fromEntries(peers.map((peer) => [peer.id, peer.roundTripMs]));
+});
 let seen = null; // pictures that were there before, so that only new ones are announced
 let drawing = false;
 let lostTimer = null;
 
-const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-const socket = new RoomSocket(`${scheme}://${location.host}/ws/rooms/${id}/`, {
+const handlers = {
   revision: () => room.revision,
   message(message) {
+    compute.message(message);
     if (!room.apply(message)) socket.send({ type: 'room.resync' });
     else if (message.type !== 'peer.beat') draw();
   },
+  bytes: (piece) => compute.bytes(piece),
   open() {
     document.body.dataset.connected = '';
+    compute.opened();
+    naming?.then((name) => name.opened());
     clearTimeout(lostTimer);
     notice('offline', false);
   },
   closed() {
+    compute.closed();
     delete document.body.dataset.connected;
     clearTimeout(lostTimer);
     lostTimer = setTimeout(() => notice('offline', true), LOST_AFTER_MS);
   },
-});
+};
+const socket = serverless ? await roomLine() : new RoomSocket(serverAddress(), handlers);
+const meets = mesh === undefined ? null : siteMesh;
+const compute = new Compute(socket, { unasked: serverless, meets });
+let naming = null; // people/own-name.js, once somebody has a name or wants one
+startNaming();
 socket.connect();
+setInterval(() => document.hidden || draw(), DRAWN_EVERY_MS);
 addEventListener('online', () => socket.hurry());
 document.addEventListener('visibilitychange', () => document.hidden || socket.hurry());
 addEventListener('pagehide', () => socket.stop());
 addEventListener('pageshow', (event) => event.persisted && socket.connect());
+
+function serverAddress() {
+  const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+  return `${scheme}://${location.host}/ws/rooms/${id}/`;
+}
+
+async function roomLine() {
+  const { RoomLine } = await import('page/serverless/room-line.js');
+  return new RoomLine({ id, label, room }, handlers);
+}
+
+// Others are met directly when this tab computes.
+async function siteMesh() {
+  const { SiteMesh } = await import('page/mesh/site-mesh.js');
+  const others = mesh.split(' ').filter(Boolean);
+  return new SiteMesh({ room: id, socket, waits: () => room.waiting.length > 0, relays: others });
+}
 
 // Messages that come together are drawn together; a hidden tab draws too, for its title.
 function draw() {
@@ -67,6 +106,7 @@ function draw() {
 function drawNow() {
   drawing = false;
   page.show(room);
+  compute.room(room.head, room.waiting.length);
   keepFocus();
   announce();
   leaveIfGone();
@@ -103,14 +143,6 @@ document.addEventListener('htmx:after:swap', () => {
   page.dropDoubles();
   leaveIfGone();
 });
-// What was said of the last request is over with the next one, or with other words in the form.
-function forgetWhatWasSaid() {
-  notice('failed', false);
-  notice('missing', false);
-  notice('unanswered', false);
-  document.getElementById('said').replaceChildren();
-  document.querySelector('#owner [role="status"]')?.replaceChildren();
-}
 document.addEventListener('htmx:before:request', forgetWhatWasSaid);
 document.addEventListener('input', forgetWhatWasSaid);
 for (const type of ['htmx:error', 'htmx:response:error']) {
@@ -151,6 +183,16 @@ function startSharing() {
       ? 'Copied.'
       : 'The link is selected: copy it with Ctrl C.';
   });
+}
+
+function startNaming() {
+  const load = () => {
+    naming ??= import('page/people/own-name.js').then(({ OwnName }) => new OwnName(socket));
+  };
+  const fold = document.querySelector('.naming');
+  if (fold) fold.hidden = false;
+  fold?.addEventListener('toggle', load, { once: true });
+  if (serverless || localStorage.getItem('p2pweb.name')) load();
 }
 
 function startChoosing() {

@@ -12,10 +12,15 @@ export function recentRooms(storage = localStorage) {
   }
 }
 
-export function visit(id, name, now = Date.now(), storage = localStorage) {
+// key: the password of a private room without a server; it stays with the room until it is forgotten.
+export function visit(id, name, { key = keyOf(id), now = Date.now(), storage = localStorage } = {}) {
   const others = recentRooms(storage).filter((room) => room.id !== id);
-  storage.setItem(KEY, JSON.stringify([{ id, name, at: now }, ...others].slice(0, KEPT)));
+  const room = { id, name, at: now, ...(key && { key }) };
+  storage.setItem(KEY, JSON.stringify([room, ...others].slice(0, KEPT)));
 }
+
+export const keyOf = (id, storage = localStorage) =>
+  recentRooms(storage).find((room) => room.id === id)?.key ?? null;
 
 export const forget = (storage = localStorage) => storage.removeItem(KEY);
 

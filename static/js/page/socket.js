@@ -12,10 +12,13 @@ export class RoomSocket {
   #socket = null;
   #timer = null;
   #heardAt = 0;
+  #beatAt = null; // of the beat that is not answered yet
+  #roundTripMs = null;
   #retryMs = FIRST_RETRY_MS;
   #stopped = false;
 
-  // handlers: { message(object), open(), closed(), revision() }; make: for tests, a fake WebSocket.
+  // handlers: { message(object), bytes(ArrayBuffer), open(), closed(), revision() }; make: for tests,
+  // a fake WebSocket.
   constructor(url, handlers, make = (address) => new WebSocket(address)) {
     this.#url = url;
     this.#make = make;
@@ -26,6 +29,7 @@ export class RoomSocket {
     clearTimeout(this.#timer);
     this.#stopped = false;
     const socket = this.#make(this.#url);
+    socket.binaryType = 'arraybuffer';
     this.#socket = socket;
     this.#heardAt = Date.now();
     socket.onopen = () => {
@@ -37,13 +41,36 @@ export class RoomSocket {
       if (socket !== this.#socket) return;
       this.#heardAt = Date.now();
       this.#retryMs = FIRST_RETRY_MS;
-      this.handlers.message(JSON.parse(data));
+      if (typeof data === 'string') this.#heard(JSON.parse(data));
+      else this.handlers.bytes(data);
     };
     socket.onclose = () => this.#lost(socket);
   }
 
+  #heard(message) {
+    if (message.type === 'peer.beat' && this.#beatAt !== null) {
+      this.#roundTripMs = performance.now() - this.#beatAt;
+      this.#beatAt = null;
+    }
+    this.handlers.message(message);
+  }
+
+  // Milliseconds there and back, by the ids of peers: to the server it is that of this very tab.
+  roundTrips(own) {
+    return this.#roundTripMs === null ? {} : { [own]: this.#roundTripMs };
+  }
+
   send(message) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
+  }
+
+  sendBytes(bytes) {
+    if (this.#socket?.readyState === 1) this.#socket.send(bytes);
+  }
+
+  // Bytes that were sent and have not left yet.
+  get buffered() {
+    return this.#socket?.bufferedAmount ?? 0;
   }
 
   // Right now instead of when the timer says: the network came back, or the tab did.
@@ -69,6 +96,7 @@ export class RoomSocket {
       this.#lost(silent);
       return;
     }
+    this.#beatAt ??= performance.now();
     this.send({ type: 'peer.beat', revision: this.handlers.revision() });
     this.#later(() => this.#beat(), BEAT_MS);
   }
@@ -76,6 +104,7 @@ export class RoomSocket {
   #lost(socket) {
     if (socket !== this.#socket) return;
     this.#socket = null;
+    this.#beatAt = this.#roundTripMs = null;
     this.handlers.closed();
     if (this.#stopped) return;
     // Half of it by chance, so that a restarted server is not met by everybody at once.

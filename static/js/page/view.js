@@ -7,9 +7,11 @@ export const shownInQueue = (job) =>
   WAITING.includes(job.state) ||
   (job.state === 'failed' && !job.images.every((image) => image.url));
 
-// viewer: { label, owner }; paused: whether the room is
+// viewer: { label, owner, rooms }; rooms: what addresses of rooms begin with, '/rooms/' on a server.
+// paused: whether the room is
 export function jobSlots(job, viewer, paused = false) {
-  const { room, state } = job;
+  const { state } = job;
+  const base = `${roomUrl(viewer, job.room)}jobs/${job.id}`;
   const running = state === 'running';
   const mine = job.client === viewer.label;
   const done = sum(job.images, (image) => image.step);
@@ -26,25 +28,25 @@ export function jobSlots(job, viewer, paused = false) {
     progress_name: `Progress of “${job.prompt}”`,
     progress_hidden: running ? null : true,
     tiles_hidden: running ? null : true,
-    tiles: running ? job.images.map((image) => tile(image, paused)) : [],
-    cancel_url: `/rooms/${room}/jobs/${job.id}/cancel/`,
+    tiles: running ? job.images.map((image) => tile(image, viewer, paused)) : [],
+    cancel_url: `${base}/cancel/`,
     cancel_name: `Cancel “${job.prompt}”`,
     cancel_hidden: WAITING.includes(state) && (mine || viewer.owner) ? null : true,
-    retry_url: `/rooms/${room}/jobs/${job.id}/retry/`,
+    retry_url: `${base}/retry/`,
     retry_name: `Try again “${job.prompt}”`,
-    dismiss_url: `/rooms/${room}/jobs/${job.id}/dismiss/`,
+    dismiss_url: `${base}/dismiss/`,
     dismiss_name: `Dismiss “${job.prompt}”`,
     dismiss_hidden: state === 'failed' && (mine || viewer.owner) ? null : true,
   };
 }
 
-function tile(image, paused) {
+function tile(image, viewer, paused) {
   const source = image.url ?? image.preview_url;
   return {
     src: source,
     picture_hidden: source ? null : true,
     status: tileStatus(image, paused),
-    worker: workerName(image.worker),
+    worker: workerName(image.worker, viewer),
   };
 }
 
@@ -80,7 +82,8 @@ function settings(job) {
 }
 
 export function pictureSlots(job, image, viewer) {
-  const base = `/rooms/${job.room}/pictures/${job.id}/${image.index}`;
+  const url = roomUrl(viewer, job.room);
+  const base = `${url}pictures/${job.id}/${image.index}`;
   const mine = job.client === viewer.label;
   return {
     id: `picture-${job.id}-${image.index}`,
@@ -97,58 +100,40 @@ export function pictureSlots(job, image, viewer) {
     seed: String(image.seed),
     without: job.negative_prompt || null,
     without_hidden: job.negative_prompt ? null : true,
-    worker: workerName(image.worker) ?? 'unknown',
+    worker: workerName(image.worker, viewer) ?? 'unknown',
     seconds: image.seconds === null ? null : `${tenths(image.seconds)} s`,
     seconds_hidden: image.seconds === null ? true : null,
+    doubt: image.doubt ? DOUBTS[image.doubt] : null,
+    doubt_hidden: image.doubt ? null : true,
     choice: `${job.id}/${image.index}`,
     choice_name: `Select “${job.prompt}”, seed ${image.seed}`,
     more_name: `More about “${job.prompt}”, seed ${image.seed}`,
     again_url: `${base}/again/`,
     vary_url: `${base}/vary/`,
-    edit_url: `/rooms/${job.room}/?like=${job.id}/${image.index}`,
+    edit_url: `${url}?like=${job.id}/${image.index}`,
+    timeline_url: `${base}/timeline/`,
     delete_url: `${base}/delete/`,
     delete_hidden: mine || viewer.owner ? null : true,
   };
 }
 
-export function peerSlots(peer, room, viewer, ownPeer) {
-  const mine = peer.client === viewer.label;
-  const name = person(peer.client, viewer);
-  return {
-    id: `peer-${peer.id}`,
-    name: !mine || ownPeer === null || ownPeer === peer.id ? name : 'you, in another tab',
-    doing: peer.owner ? 'made this room' : 'watching',
-    client: peer.client,
-    remove_url: `/rooms/${room}/clients/${peer.client}/remove/`,
-    remove_name: `Remove ${name} from this room`,
-    remove_hidden: viewer.owner && !mine ? null : true,
-  };
-}
-
-const DOING = { loading: 'loading the model', ready: 'ready', gone: 'gone' };
-
-export function helperSlots(worker, jobs, paused = false) {
-  const busy = jobs.some((job) => job.images.some((image) => computes(worker, image)));
-  return {
-    id: `helper-${worker.id}`,
-    name: worker.name,
-    device: worker.device || 'device not known yet',
-    doing: busy ? (paused ? 'paused' : 'computing') : DOING[worker.state],
-    state: worker.state,
-  };
-}
-
-const computes = (worker, image) => image.state === 'running' && image.worker?.id === worker.id;
+const DOUBTS = {
+  unchecked: 'Nobody else has checked this picture.',
+  wrong: 'A check found this picture wrong after it was finished.',
+};
 
 // waiting: how many jobs are queued or running
 export function noticeSlots(room, waiting) {
   const states = room.workers.map((worker) => worker.state);
-  const atWork = states.includes('ready');
-  const loading = !atWork && states.includes('loading');
+  const ready = states.includes('ready');
+  const loading = !ready && states.includes('loading');
+  const [newest] = room.shut_out;
   return {
+    shut_out: newest ? `${newest.name} computes no more here: ${newest.reason}.` : null,
+    shut_out_hidden: newest ? null : true,
     paused_hidden: room.paused ? null : true,
     loading_hidden: loading ? null : true,
-    nobody_hidden: !atWork && !loading ? null : true,
+    nobody_hidden: !ready && !loading ? null : true,
     waiting: waiting === 1 ? '1 job waits' : `${waiting} jobs wait`,
     waiting_hidden: waiting ? null : true,
   };
@@ -176,32 +161,41 @@ const turn = (job) => ['running', 'queued', 'failed'].indexOf(job.state);
 
 // Newest job first; the images of one job in their order.
 export function galleryOf(jobs, viewer) {
-  const newestFirst = [...jobs].sort(
-    (a, b) => compare(b.created_at, a.created_at) || compare(b.id, a.id),
-  );
-  return newestFirst.flatMap((job) =>
+  return newestFirst(jobs).flatMap((job) =>
     job.images.filter((image) => image.url).map((image) => pictureSlots(job, image, viewer)),
   );
 }
 
+export const newestFirst = (jobs) =>
+  [...jobs].sort((a, b) => compare(b.created_at, a.created_at) || compare(b.id, a.id));
+
 // cursor: of the pictures made before all that are shown
-export const olderSlots = (room, cursor) => ({
-  older_url: `/rooms/${room}/pictures/${cursor ? `?before=${cursor}` : ''}`,
+export const olderSlots = (room, cursor, viewer = {}) => ({
+  older_url: `${roomUrl(viewer, room)}pictures/${cursor ? `?before=${cursor}` : ''}`,
   older_hidden: cursor ? null : true,
 });
+
+export const roomUrl = ({ rooms = '/rooms/' }, room) => `${rooms}${room}/`;
 
 export const person = (label, viewer) =>
   label === viewer.label ? 'you' : `guest ${label.slice(0, 6)}`;
 
-function workerName(worker) {
+export function workerName(worker, viewer) {
   if (!worker) return null;
-  return worker.device ? `${worker.name} · ${worker.device}` : worker.name;
+  let { name } = worker;
+  if (worker.kind === 'tab') {
+    const whose = person(worker.client, viewer);
+    const chosen = name !== `tab of ${worker.client}`; // and may be anybody's choice
+    if (whose === 'you') name = 'your tab';
+    else name = chosen ? `${name} (${whose})` : `tab of ${whose}`;
+  }
+  return worker.device ? `${name} · ${worker.device}` : name;
 }
 
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const sum = (list, value) => list.reduce((total, item) => total + value(item), 0);
-const tenths = (seconds) => String(Math.floor(seconds * 10 + 0.5) / 10);
-const plural = (count, noun) => (count === 1 ? `${count} ${noun}` : `${count} ${noun}s`);
+export const tenths = (seconds) => String(Math.floor(seconds * 10 + 0.5) / 10);
+export const plural = (count, noun) => (count === 1 ? `${count} ${noun}` : `${count} ${noun}s`);
 
 export const duration = (seconds) =>
   seconds <= 90 ? `about ${Math.ceil(seconds)} s` : `about ${Math.ceil(seconds / 60)} min`;

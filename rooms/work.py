@@ -1,0 +1,573 @@
+"""One tab as a worker: the `work.` messages of its socket, as calls of the lease protocol.
+
+- A tab holds at most one lease. Its messages name chunk and attempt; what does not name the lease
+  that this very socket holds changes nothing and is answered with `work.lost`.
+- An idle tab has said `work.claim` once. Whenever anything changes in the room it is looked whether
+  there is a chunk for it; whenever it holds one, whether the chunk is still its own. So a cancelled
+  job ends within one step, without being asked.
+- What comes as bytes is checked before it is stored (`genqueue.handing`). Three faults in a row
+  and the tab is no worker any more.
+- When the socket closes, everything goes back at once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+
+from genqueue import departure, fairness, helpers, protocol, tabs
+from genqueue.api.trust import spend_room_of
+from genqueue.faults import Fault
+from genqueue.problems import Problem
+from genqueue.protocol import Lease, LeaseLostError
+from genqueue.shutting_out import network_hash
+from rooms.messages import (
+    MessageError,
+    ToPage,
+    WorkDismissed,
+    WorkDone,
+    WorkLease,
+    WorkLost,
+    WorkTensors,
+    WorkWelcome,
+    unknown_type,
+    whole,
+)
+from rooms.uploads import Upload
+
+if TYPE_CHECKING:
+    from diffusion.tensors import Expected
+    from genqueue.handing import InMemory  # with numpy and Pillow: only who needs them
+
+log = logging.getLogger(__name__)
+
+# How often changes in the room make it look, which costs the database two or three readings
+LOOK_SECONDS_HOLDING, LOOK_SECONDS_IDLE = 0.1, 0.3
+STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
+MOST_FAULTS_IN_A_ROW = 3
+MOST_AT_HAND = 16
+LONGEST_DETAIL = 500
+FAULTS_OF_TABS = (
+    Fault.OUT_OF_MEMORY, Fault.MODEL_UNREADABLE, Fault.WORKER_LOST, Fault.COMPUTATION_FAILED,
+)  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _apart(function: Callable[P, T]) -> Callable[P, Any]:
+    """In a thread of its own: encoding a picture is no reason for the database's to wait."""
+    return sync_to_async(function, thread_sensitive=False)
+
+
+class Socket(Protocol):
+    async def say(self, message: ToPage, data: bytes = b"") -> None: ...
+    async def is_worker(self, worker_id: UUID | None) -> None:
+        """The tab is this worker from now on, or none any more."""
+
+
+class TabWork:
+    """Lives as long as its socket; `leave` ends it. A tab says in its hello what it is."""
+
+    def __init__(self, room_id: str, client_id: str, address: str, socket: Socket) -> None:
+        self.room_id = room_id
+        self.client_id = client_id
+        self.mesh = ""  # the id under which other tabs reach this one directly
+        self._address = address
+        self._socket = socket
+        self._worker_id: UUID | None = None
+        self._lease: Lease | None = None
+        self._waits: InMemory | None = None  # it has said `work.claim`, and what it has at hand
+        self._direct: frozenset[str] = frozenset()  # tensors that the tab was not sent
+        self._upload: Upload | None = None
+        self._received = 0  # bytes that came with the lease
+        self._faults = 0  # in a row
+        self._step = 0  # the furthest that was reported of the chunk at hand
+        self._progress_at = self._heard_at = 0.0
+        self._lock = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._looked_at = 0.0
+        self._next_look: asyncio.TimerHandle | None = None
+        self._attendant: asyncio.Task[None] | None = None
+
+    # From the socket ---------------------------------------------------------------------------
+    async def receive(self, command: str, message: dict[str, Any]) -> None:
+        """A message `work.<command>`. Raises MessageError."""
+        async with self._lock:
+            await self._receive(command, message)
+
+    async def _receive(self, command: str, message: dict[str, Any]) -> None:
+        if command == "hello":
+            await self._hello(message)
+            return
+        if self._worker_id is None and command != "goodbye":
+            self._pass_over(message)
+            raise MessageError("not-a-worker", "Say work.hello first.")
+        match command:
+            case "claim":
+                self._claim(message)
+            case "fetch":
+                await self._with_lease(message, partial(self._fetch, message))
+            case "renew":
+                await self._with_lease(message, self._renew)
+            case "step" | "complete":
+                await self._announced(command, message)
+            case "fail":
+                await self._with_lease(message, partial(self._fail, message))
+            case "release":
+                await self._with_lease(message, self._release)
+            case "goodbye":
+                await self._leave()
+            case _:
+                raise unknown_type()
+
+    async def piece(self, data: bytes) -> None:
+        """A binary message. Raises MessageError."""
+        async with self._lock:
+            upload = self._upload
+            if upload is None or not upload.add(data):
+                self._upload = None
+                raise MessageError("unexpected-bytes", "No message has announced these bytes.")
+            if upload.complete:
+                self._upload = None
+                await upload.finish()
+
+    def hint(self) -> None:
+        """Something may have changed: look soon, once for all hints that come meanwhile."""
+        if self._worker_id is None or self._next_look is not None:
+            return
+        gap = LOOK_SECONDS_HOLDING if self._lease else LOOK_SECONDS_IDLE
+        seconds = max(0.0, self._looked_at + gap - time.monotonic())
+        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_now)
+
+    def _look_now(self) -> None:
+        self._next_look = None
+        self._news.set()
+
+    async def beat(self) -> None:
+        """The tab is alive; also when lost hints are found."""
+        if self._worker_id is None:
+            return
+        self._news.set()
+        now = time.monotonic()
+        if now - self._heard_at < settings.HEARTBEAT_SECONDS - 1:
+            return
+        try:
+            await database_sync_to_async(tabs.heard)(self._worker_id)
+        except (DatabaseError, InterfaceError):
+            log.exception("the next beat says it again")
+        else:
+            self._heard_at = now
+
+    async def leave(self) -> None:
+        """The socket is closed."""
+        async with self._lock:
+            try:
+                await self._leave()
+            except (DatabaseError, InterfaceError):
+                log.exception("what a closed tab held runs out by itself")
+
+    # Coming and going --------------------------------------------------------------------------
+    async def _hello(self, message: dict[str, Any]) -> None:
+        if self._worker_id is not None:
+            raise MessageError("bad-message", "This tab is a worker already.")
+        try:
+            worker_id: UUID = await database_sync_to_async(self._admitted(message))()
+        except Problem as problem:
+            await self._say_dismissed(problem)
+            return
+        except (DatabaseError, InterfaceError):
+            log.exception("a tab could not be admitted")
+            detail = "The database did not answer: try again."
+            await self._say_dismissed(Problem("later", HTTPStatus.SERVICE_UNAVAILABLE, detail))
+            return
+        self._worker_id = worker_id
+        self._faults = 0
+        self._heard_at = time.monotonic()
+        self._attendant = asyncio.create_task(self._attend(worker_id))
+        await self._socket.is_worker(worker_id)
+        await self._socket.say(
+            WorkWelcome(
+                type="work.welcome",
+                worker=str(worker_id),
+                renew_seconds=settings.HEARTBEAT_SECONDS,
+            )
+        )
+
+    def _admitted(self, message: dict[str, Any]) -> Callable[[], UUID]:
+        """The call that makes it a worker. Raises MessageError; the call raises Problem."""
+        try:
+            hello = tabs.Hello(
+                key=str(message.get("key")),
+                device=str(message.get("device")),
+                software=message.get("software") is True,
+                packages=tuple(str(package) for package in _list(message, "packages")),
+                kernels=str(message.get("kernels", "")),
+            )
+        except ValueError as error:
+            raise MessageError("bad-message", str(error)) from None
+        return partial(self._admit, hello)
+
+    def _admit(self, hello: tabs.Hello) -> UUID:
+        spend_room_of(self._address, self.room_id)
+        return tabs.admit(self.room_id, self.client_id, hello, network_hash(self._address))
+
+    async def _leave(self) -> None:
+        worker_id, self._worker_id = self._worker_id, None
+        self._lease = self._waits = self._upload = None
+        if worker_id is None:
+            return
+        self._news.set()  # the attendant sees that it is over
+        await database_sync_to_async(departure.worker_is_gone)(worker_id, crashed=False)
+        await self._socket.is_worker(None)
+
+    async def _dismiss(self, problem: Problem) -> None:
+        await self._leave()
+        await self._say_dismissed(problem)
+
+    async def _say_dismissed(self, problem: Problem) -> None:
+        await self._socket.say(
+            WorkDismissed(type="work.dismissed", code=problem.code, detail=problem.detail)
+        )
+
+    # Waiting -----------------------------------------------------------------------------------
+    def _claim(self, message: dict[str, Any]) -> None:
+        if self._lease is not None:
+            raise MessageError("bad-message", "This tab holds a chunk already.")
+        self._waits = _at_hand(message)
+        self._news.set()
+
+    async def _attend(self, worker_id: UUID) -> None:
+        """Looks, once for all news that come meanwhile, until the tab is no worker any more."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            async with self._lock:
+                if self._worker_id != worker_id:
+                    return
+                self._looked_at = time.monotonic()
+                try:
+                    await self._look(worker_id)
+                except Exception:
+                    log.exception("a tab could not be served; the next beat tries again")
+
+    async def _look(self, worker_id: UUID) -> None:
+        try:
+            await database_sync_to_async(tabs.stand)(worker_id, self.client_id)
+        except Problem as problem:
+            await self._dismiss(problem)
+            return
+        if self._lease is not None:
+            if not await database_sync_to_async(tabs.holds)(self._lease):
+                await self._lost(self._lease)
+        elif self._waits is not None:
+            lease, later = await database_sync_to_async(tabs.next_lease)(worker_id)
+            if lease is not None:
+                await self._hand_out(lease, self._waits)
+            elif later:
+                seconds = fairness.RESERVED.total_seconds() + 0.1
+                asyncio.get_running_loop().call_later(seconds, self.hint)
+
+    async def _hand_out(self, lease: Lease, at_hand: "InMemory") -> None:
+        from diffusion.tensors import TensorError
+        from genqueue import handing
+        from rooms import direct
+
+        try:
+            needed = await _apart(handing.needed)(lease, at_hand)
+        except handing.ModelGoneError:
+            await self._protocol(protocol.lack_model, lease)
+            return
+        except (OSError, TensorError) as error:
+            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error))
+            self._news.set()
+            return
+        parcel = direct.Parcel(b"", [])
+        if needed:
+            peers = await database_sync_to_async(direct.peers_of)(lease, self.mesh)
+            parcel = await _apart(direct.parcel)(needed, peers)
+        self._lease, self._waits, self._received = lease, None, len(parcel.data)
+        self._direct = frozenset(tensor["name"] for tensor in parcel.direct)
+        self._step, self._progress_at = lease.start, time.monotonic()
+        message = _lease_message(lease, len(parcel.data))
+        if parcel.direct:
+            message["direct"] = parcel.direct
+        await self._socket.say(message, parcel.data)
+
+    async def _fetch(self, message: dict[str, Any], lease: Lease) -> None:
+        """What another tab was to give, and did not. Each tensor once."""
+        from diffusion.tensors import TensorError
+        from genqueue import handing
+        from rooms import direct
+
+        names = frozenset(str(name) for name in _list(message, "names"))
+        if not names or not names <= self._direct:
+            raise MessageError("bad-message", "names: of tensors that were not sent.")
+        self._direct -= names
+        log.info("a tab was not given %s: %.80r", sorted(names), message.get("why"))
+        try:
+            data = await _apart(direct.tensors)(lease, names)
+        except handing.ModelGoneError:
+            await self._lacks_model(lease)
+            return
+        except (OSError, TensorError) as error:
+            self._lease = None
+            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error))
+            await self._say_lost(lease.chunk_id, lease.attempt)
+            return
+        await self._socket.say(
+            WorkTensors(
+                type="work.tensors",
+                chunk=lease.chunk_id,
+                attempt=lease.attempt,
+                bytes=len(data),
+            ),
+            data,
+        )
+
+    # Holding a chunk -----------------------------------------------------------------------------
+    def _named(self, message: dict[str, Any]) -> Lease | None:
+        """The lease, when the message names it."""
+        named = whole(message, "chunk"), whole(message, "attempt")
+        lease = self._lease
+        return lease if lease and named == (lease.chunk_id, lease.attempt) else None
+
+    async def _with_lease(self, message: dict[str, Any], act: Callable[[Lease], Any]) -> None:
+        lease = self._named(message)
+        if lease is None:
+            await self._say_lost(message["chunk"], message["attempt"])
+            return
+        await act(lease)
+
+    async def _renew(self, lease: Lease) -> None:
+        if not await self._ended_as_stalled(lease):
+            await self._reported(lease, partial(protocol.renew, lease))
+
+    async def _ended_as_stalled(self, lease: Lease) -> bool:
+        """No lease is held by renewing it for ever, nor by reporting one step again and again."""
+        if time.monotonic() - self._progress_at <= STALLED_AFTER_SECONDS:
+            return False
+        await self._end_with_fault(lease, Fault.WORKER_LOST, "No step came.", "stalled")
+        return True
+
+    async def _fail(self, message: dict[str, Any], lease: Lease) -> None:
+        said = message.get("fault")
+        fault = Fault(said) if said in FAULTS_OF_TABS else Fault.COMPUTATION_FAILED
+        detail = str(message.get("detail", ""))[:LONGEST_DETAIL]
+        storable = detail.encode("utf-8", "replace").decode().replace("\0", "")
+        await self._end_with_fault(lease, fault, storable)
+
+    async def _release(self, lease: Lease) -> None:
+        """It rests: others may go on with what it has left. Who leaves nothing has no reason to."""
+        if self._step == lease.start:
+            raise MessageError("bad-message", "No step was left.")
+        self._lease = None
+        await self._protocol(protocol.release, lease)
+
+    async def _lacks_model(self, lease: Lease) -> None:
+        """The site has removed it meanwhile: the chunk goes back unharmed."""
+        self._lease = None
+        await self._protocol(protocol.lack_model, lease)
+        await self._say_lost(lease.chunk_id, lease.attempt)
+
+    async def _announced(self, command: str, message: dict[str, Any]) -> None:
+        """Bytes will follow, or, for a mere step, not."""
+        from genqueue import handing
+
+        lease = self._named(message)
+        nbytes = whole(message, "bytes") if "bytes" in message else 0
+        if lease is None:
+            self._pass_over(message)
+            await self._say_lost(message["chunk"], message["attempt"])
+            return
+        try:
+            expected = _expected(command, message, lease)
+        except handing.ModelGoneError:
+            self._pass_over(message)
+            await self._lacks_model(lease)
+            return
+        then = partial(self._arrived, message, expected)
+        if not expected and not nbytes:
+            await then(b"")
+        elif handing.fits(expected, nbytes):
+            self._expect(Upload(nbytes, then))
+        else:
+            self._pass_over(message)
+            detail = f"{nbytes} bytes were announced."
+            await self._end_with_fault(lease, Fault.RESULT_REFUSED, detail, "refused")
+
+    def _pass_over(self, message: dict[str, Any]) -> None:
+        """The bytes that follow this message are on their way already."""
+        nbytes = whole(message, "bytes") if "bytes" in message else 0
+        if nbytes:
+            self._expect(Upload(nbytes, None))
+
+    def _expect(self, upload: Upload) -> None:
+        if self._upload is not None:
+            raise MessageError("bytes-missing", "The bytes of an earlier message come first.")
+        self._upload = upload
+
+    async def _arrived(self, message: dict[str, Any], expected: "Expected", data: bytes) -> None:
+        lease = self._named(message)
+        if lease is None:
+            await self._say_lost(message["chunk"], message["attempt"])
+        elif message["type"] == "work.step":
+            await self._report_step(lease, message, expected, data)
+        else:
+            await self._complete(lease, message, expected, data)
+
+    async def _report_step(
+        self, lease: Lease, message: dict[str, Any], expected: "Expected", data: bytes
+    ) -> None:
+        from diffusion.tensors import TensorError
+        from genqueue import handing
+
+        step = whole(message, "step")
+        if lease.image_id is None or not lease.start < step <= lease.stop:
+            raise MessageError("bad-message", f"This chunk is steps {lease.start}..{lease.stop}.")
+        if step > self._step:
+            self._step, self._progress_at = step, time.monotonic()
+        elif await self._ended_as_stalled(lease):
+            return
+        try:
+            latent, preview = await _apart(handing.step_of)(expected, data)
+        except TensorError as error:
+            await self._end_with_fault(lease, Fault.RESULT_REFUSED, str(error), "refused")
+            return
+        report = partial(protocol.checkpoint, lease, step, latent=latent, preview=preview)
+        await self._reported(lease, report)
+
+    async def _complete(
+        self, lease: Lease, message: dict[str, Any], expected: "Expected", data: bytes
+    ) -> None:
+        from diffusion.tensors import TensorError
+        from genqueue import handing
+
+        seconds = handing.seconds_of(lease, message.get("seconds"))
+        try:
+            result = await _apart(handing.result_of)(lease, expected, data)
+        except TensorError as error:
+            await self._end_with_fault(lease, Fault.RESULT_REFUSED, str(error), "refused")
+            return
+        moved = {"received": self._received, "sent": len(data)}
+        if await self._reported(lease, partial(protocol.complete, lease, result, seconds, **moved)):
+            self._lease = None
+            self._faults = 0
+            await self._socket.say(
+                WorkDone(type="work.done", chunk=lease.chunk_id, attempt=lease.attempt)
+            )
+
+    # Endings -----------------------------------------------------------------------------------
+    async def _reported(self, lease: Lease, report: Callable[[], object]) -> bool:
+        """True when the queue took it."""
+        try:
+            await database_sync_to_async(report)()
+        except LeaseLostError:
+            await self._lost(lease)
+        except (DatabaseError, InterfaceError):
+            log.exception("the database failed under chunk %d of a tab", lease.chunk_id)
+            self._lease = None
+            await self._protocol(protocol.release, lease)
+            await self._say_lost(lease.chunk_id, lease.attempt, "later")
+        else:
+            return True
+        return False
+
+    async def _protocol(self, call: Callable[..., None], *arguments: object) -> None:
+        """A call that ends a lease, which may have ended already."""
+        try:
+            await database_sync_to_async(call)(*arguments)
+        except LeaseLostError:
+            log.info("the lease had ended already")
+        except (DatabaseError, InterfaceError):
+            log.exception("a lease of a tab runs out by itself")
+
+    async def _end_with_fault(
+        self, lease: Lease, fault: Fault, detail: str, code: str = ""
+    ) -> None:
+        """code: of the `work.lost` that says so; none where the tab knows."""
+        self._lease = None
+        await self._protocol(protocol.fail, lease, fault, detail)
+        if code:
+            await self._say_lost(lease.chunk_id, lease.attempt, code)
+        self._faults += 1
+        if self._faults >= MOST_FAULTS_IN_A_ROW:
+            detail = "Nothing that this tab began came to a good end, so others do it now."
+            await self._dismiss(Problem("too-many-faults", HTTPStatus.FORBIDDEN, detail))
+
+    async def _lost(self, lease: Lease) -> None:
+        self._lease = None
+        await self._say_lost(lease.chunk_id, lease.attempt)
+
+    async def _say_lost(self, chunk: int, attempt: int, code: str = "lost") -> None:
+        await self._socket.say(
+            WorkLost(type="work.lost", chunk=chunk, attempt=attempt, code=code)  # type: ignore[typeddict-item]
+        )
+
+
+class HelperWork(TabWork):
+    """The same for a helper, which was described before its socket opened."""
+
+    def __init__(self, room_id: str, client_id: str, helper_id: UUID, socket: Socket) -> None:
+        super().__init__(room_id, client_id, "", socket)
+        self._helper_id = helper_id
+
+    def _admitted(self, message: dict[str, Any]) -> Callable[[], UUID]:
+        return partial(helpers.admit, self._helper_id, self.client_id)
+
+
+def _expected(command: str, message: dict[str, Any], lease: Lease) -> "Expected":
+    from genqueue import handing
+
+    if command == "complete":
+        return handing.expected_result(lease)
+    latent, preview = message.get("latent") is True, message.get("preview") is True
+    return handing.expected_step(lease, latent=latent, preview=preview)
+
+
+def _list(message: dict[str, Any], name: str) -> list[Any]:
+    value = message.get(name)
+    if not isinstance(value, list) or len(value) > MOST_AT_HAND:
+        raise MessageError("bad-message", f"{name} must be a list of at most {MOST_AT_HAND}.")
+    return value
+
+
+def _at_hand(message: dict[str, Any]) -> "InMemory":
+    from genqueue.handing import InMemory
+
+    try:
+        return InMemory(
+            conditionings=frozenset(UUID(job) for job in _list(message, "conditionings")),
+            latents=frozenset(
+                (UUID(job), int(image), int(step)) for job, image, step in _list(message, "latents")
+            ),
+        )
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        detail = "conditionings are ids of jobs, latents are [job, image, step]."
+        raise MessageError("bad-message", detail) from None
+
+
+def _lease_message(lease: Lease, nbytes: int) -> WorkLease:
+    return WorkLease(
+        type="work.lease",
+        chunk=lease.chunk_id,
+        attempt=lease.attempt,
+        kind=lease.kind.value,  # type: ignore[typeddict-item]
+        job=str(lease.job_id),
+        image=lease.index,
+        seed=lease.seed,
+        start=lease.start,
+        stop=lease.stop,
+        settings=lease.settings.as_dict(),
+        fresh=lease.fresh,
+        bytes=nbytes,
+    )

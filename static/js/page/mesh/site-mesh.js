@@ -1,0 +1,235 @@
+// A tab of the site among the tabs of its room, directly: loaded when it begins to compute, since
+// who only watches needs nobody. Tabs of exported pages that share a relay are there as well.
+//
+// - What others see of this tab is said before, and nobody is looked for until somebody here agrees,
+//   once for each room, as in an exported page.
+// - The server hears under which id others reach this tab, and every page can tell by it which of
+//   its peers are met and how far away they are: the event `mesh` of the document.
+// - While the site has no work for it, it computes for the exported pages (work/two-queues.js).
+// - Without it everything works over the server.
+
+import { agree, agreed } from 'page/serverless/agreements.js';
+import { ownClient } from 'page/serverless/client.js';
+import { MeshList } from 'page/mesh/mesh-list.js';
+import { naming, ownName } from 'page/people/own-name.js';
+import { P2PNetwork } from 'room/p2p-network.js';
+import { whatOthersSee } from 'room/settings.js';
+import { CHANNEL, Exchange } from 'work/exchange.js';
+import { HostTimers } from 'work/host-timers.js';
+import { TwoQueues } from 'work/two-queues.js';
+
+const SAID_BYTES = 1e5; // that came directly
+const TELLS_EVERY_MS = 3000; // round trip times are measured as often
+
+/**
+ * @typedef {object} MeshPeer a tab that is met
+ * @property {string} id as `mesh` of the room's peers
+ * @property {string} name as they call themselves
+ * @property {boolean} exported it is at an exported page, which has a queue of its own
+ * @property {number|null} roundTripMs
+ *
+ * @typedef {object} MeshNews `detail` of the event `mesh`
+ * @property {string|null} id of this tab
+ * @property {'connecting'|'open'|'lost'|null} signalling
+ * @property {MeshPeer[]} peers
+ * @property {import('work/exchange.js').Counts|null} exchanged
+ * @property {boolean} isAway this tab computes for exported pages at the moment
+ */
+
+export class SiteMesh {
+  #room;
+  #socket;
+  #relays;
+  #waits;
+  #network = null;
+  #entering = null; // the promise of its join
+  #joining = null; // AbortController
+  #left = Promise.resolve();
+  #signalling = null;
+  #timers = null; // once it is here
+  #list;
+  #box = document.getElementById('meeting');
+  #served = new Map(); // label -> what becomes of a channel that others open under it
+  /** @type {Exchange|null} while others can be met */
+  exchange = null;
+  /** @type {TwoQueues|null} between the worker of this tab and those who lease to it */
+  queues = null;
+
+  /** @type {import('work/recruiting.js').Mesh} */
+  tabs = {
+    peers: () => this.#network?.peers ?? [],
+    serve: (label, take) => {
+      if (take) this.#served.set(label, take);
+      else this.#served.delete(label);
+    },
+  };
+
+  /**
+   * @param {object} page
+   * @param {string} page.room
+   * @param {import('work/two-queues.js').Wire} page.socket to the site
+   * @param {() => boolean} page.waits whether something waits in the room's queue at the site
+   * @param {string[]} page.relays besides the site's own
+   */
+  constructor({ room, socket, waits, relays }) {
+    this.#room = room;
+    this.#socket = socket;
+    this.#waits = waits;
+    this.#relays = [ownRelay(), ...relays];
+    this.#list = new MeshList(this.#box);
+  }
+
+  /** Looks for the others, when somebody agrees to it. Returns at once. */
+  begin() {
+    const joining = new AbortController();
+    const network = new P2PNetwork();
+    this.#joining = joining;
+    this.#network = network;
+    this.exchange = new Exchange(network);
+    this.queues = new TwoQueues(this.#socket, this.#waits);
+    this.#join(network, joining.signal).catch((error) => {
+      if (joining.signal.aborted) return;
+      this.#say('The others could not be looked for. Everything goes over the server.');
+      reportError(error);
+    });
+  }
+
+  /** The connection to the site is there, for the first time or anew. */
+  opened() {
+    if (this.#timers) this.#tellSite(this.#network.id);
+  }
+
+  /** Others are told at once. */
+  leave() {
+    this.#joining?.abort();
+    this.exchange?.close();
+    this.queues?.close();
+    this.#timers?.close();
+    if (this.#timers) this.#tellSite(null);
+    if (this.#entering) this.#left = gone(this.#network, this.#entering);
+    this.#network = this.#entering = this.#joining = this.#timers = this.#signalling = null;
+    this.exchange = this.queues = null;
+    this.#box.hidden = true;
+    this.#tell();
+  }
+
+  async #join(network, signal) {
+    this.#box.hidden = false;
+    if (!agreed(this.#room, false) && !await this.#ask(signal)) return;
+    agree(this.#room, false);
+    this.#say('Looking for others.');
+    await this.#left; // a tab is in one room at a time
+    signal.throwIfAborted();
+    const { id: client } = await ownClient();
+    signal.throwIfAborted();
+    const tell = () => {
+      if (network !== this.#network) return;
+      this.queues.met();
+      this.#tell();
+    };
+    this.#entering = network.join({
+      room: this.#room,
+      relays: this.#relays,
+      name: nameOfTab(),
+      about: { site: {} },
+      onPeer: tell,
+      onChange: tell,
+      onLeave: tell,
+      onChannel: (_peer, channel) => this.#visited(channel),
+      onState: ({ signalling }) => {
+        this.#signalling = signalling;
+        tell();
+      },
+      onProblem: ({ message }) => this.#say(message),
+    });
+    await this.#entering;
+    signal.throwIfAborted();
+    naming.addEventListener('change', () => network.announce({ name: nameOfTab() }), { signal });
+    this.#timers = new HostTimers();
+    this.#timers.every(TELLS_EVERY_MS, tell);
+    this.queues.meets({ network, client, timers: this.#timers, moved: tell });
+    this.#tellSite(network.id);
+    tell();
+  }
+
+  #visited(channel) {
+    const take = this.#served.get(channel.label);
+    if (channel.label === CHANNEL && this.exchange) this.exchange.visited(channel);
+    else if (take) take(channel);
+    else channel.close();
+  }
+
+  #ask(signal) {
+    const button = this.#part('agree');
+    this.#say(`${whatOthersSee({ name: ownName() })} Tabs that have met give each other what they have computed, and `
+      + 'this one also computes for exported pages of this room while nothing waits here.');
+    button.hidden = false;
+    return new Promise((resolve) => {
+      const answer = (agrees) => {
+        button.hidden = true;
+        resolve(agrees);
+      };
+      button.addEventListener('click', () => answer(true), { once: true, signal });
+      signal.addEventListener('abort', () => answer(false), { once: true });
+    });
+  }
+
+  #tellSite(id) {
+    this.#socket.send({ type: 'peer.mesh', id });
+  }
+
+  #tell() {
+    const id = this.#timers ? this.#network.id : null;
+    const peers = id === null ? [] : this.#network.peers.map(shown);
+    const exchanged = this.exchange && { ...this.exchange.counts };
+    const isAway = this.queues?.isAway ?? false;
+    const detail = { id, signalling: this.#signalling, peers, exchanged, isAway };
+    document.dispatchEvent(new CustomEvent('mesh', { detail }));
+    this.#list.show(peers);
+    if (id !== null) this.#say(sentence(detail));
+  }
+
+  #part(name) {
+    return this.#box.querySelector(`[data-meeting="${name}"]`);
+  }
+
+  #say(text) {
+    const said = this.#part('said');
+    if (said.textContent !== text) said.textContent = text;
+  }
+}
+
+/** Tabs of exported pages show it: where this tab comes from is said in it. */
+const nameOfTab = () => `${ownName() || 'tab'} at ${location.host}`;
+
+/** When the next network may be joined. */
+async function gone(network, entering) {
+  await entering.catch(() => {});
+  await network.leave();
+}
+
+/** @param {import('room/peer.js').Peer} peer @returns {MeshPeer} */
+const shown = ({ id, name, about, roundTripMs }) =>
+  ({ id, name, exported: !Object.hasOwn(about, 'site'), roundTripMs });
+
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+/** @param {MeshNews} news */
+export function sentence({ signalling, peers, exchanged, isAway }) {
+  if (peers.length) {
+    const met = peers.length === 1
+      ? 'One other tab is met directly.' : `${peers.length} other tabs are met directly.`;
+    const spared = exchanged.takenBytes >= SAID_BYTES
+      ? ` ${megabytes(exchanged.takenBytes)} MB came from there and not from the server.` : '';
+    const away = isAway ? ' This one computes for the exported pages of this room.' : '';
+    return `${met}${spared}${away}`;
+  }
+  return signalling === 'lost'
+    ? 'The way to others is interrupted; trying again. Work here goes on.'
+    : 'No other tab that computes is met yet.';
+}
+
+function ownRelay() {
+  const { protocol, host } = location;
+  return `${protocol === 'https:' ? 'wss:' : 'ws:'}//${host}/relay/`;
+}

@@ -1,0 +1,199 @@
+"""Tabs of an exported site that compute the halves of one picture: real engines on a software GPU,
+real data channels, a bare relay, no server."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from django.test import override_settings
+from playwright.sync_api import Browser, Error, Page, expect
+
+from diffusion.backends.torch_backend import TorchBackend
+from diffusion.model_folder import ModelFolder, read_model_folder
+from diffusion.noise import initial_noise
+from diffusion.random_model import write_random_model
+from diffusion.settings import Settings
+from tests.browser import WEBGPU, _browser, listen_for_errors
+from tests.js.engine.gpu import Array, decoded, distance
+from tests.js.exported import exported
+from tests.js.pictures import decibels, made_by_torch, pixels
+from tests.js.room.conftest import RTC, relay
+from tests.js.test_exported_room import saved
+
+__all__ = ["relay"]
+
+PATIENCE_MS = 240_000  # the software GPU takes seconds for each pipeline
+PROMPT, NEGATIVE, SEED, STEPS, GUIDANCE = "a rocket", "blurry", 7, 8, 4
+SHAPE = 16, 8, 8
+F16 = 2e-2  # what one tab is allowed beside torch, see engine/test_session.py
+SAME = 1e-4  # the same weights in batches of one and of two
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> ModelFolder:
+    folder = tmp_path_factory.mktemp("sharing") / "tiny"
+    write_random_model(folder, dtype=torch.float32)  # so that f16 rounds
+    return read_model_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    yield from _browser(*WEBGPU, RTC)
+
+
+@pytest.fixture(scope="module")
+def host(model, relay, tmp_path_factory):
+    root = tmp_path_factory.mktemp("exported")
+    site = override_settings(MODEL_ROOTS=[model.path.parent], DATA_DIR=root / "data")
+    options = ["--relay", relay.url, "--variant", "f16", "--variant", "f32"]
+    with site, exported(root / "host", *options) as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser: Browser, host) -> Iterator[Callable[[str], Page]]:
+    errors: list[str] = []
+    pages: list[Page] = []
+
+    def open_(path: str) -> Page:
+        page = browser.new_context().new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        listen_for_errors(page, errors)
+        page.goto(f"{host.url}{path}")
+        pages.append(page)
+        return page
+
+    yield open_
+    for page in pages:
+        page.context.close()
+    assert errors == []
+
+
+# A tab that is connected with the others of its room, with an engine
+JOIN = """async ([variant, relay]) => {
+  const at = (path) => new URL(path, location.href).href;
+  const { openEngine } = await import(at('static/js/engine/engine.js'));
+  const { P2PNetwork } = await import('room/p2p-network.js');
+  const { Recruiting } = await import('work/recruiting.js');
+  const engine = await openEngine(at(`packages/tiny/${variant}/`),
+    { allowSoftware: true, preload: ['encode', 'denoise'] });
+  const served = new Map();
+  const network = new P2PNetwork();
+  const told = [], helped = [];
+  Object.assign(window, { engine, network, told, helped });
+  await network.join({ room: 'pairs', relays: [relay], iceServers: [],
+    onChannel: (peer, channel) => served.get(channel.label)?.(channel) });
+  window.recruiting = new Recruiting({
+    engine, setting: 'halves', isFree: () => true,
+    mesh: { peers: () => network.peers.filter(({ id }) => !window.only || id === window.only),
+            serve: (label, take) => served.set(label, take) },
+    onStrategy: (strategy) => told.push(strategy),
+    onHelping: (helping) => { if (helping) helped.push(helping.step); },
+  });
+  return network.id;
+}"""
+
+# What it makes with the help of one other tab, or without
+DENOISE = """async ([wanted, other]) => {
+  window.only = other;
+  told.length = 0;
+  const conditioning = await engine.encode(wanted);
+  const { latent, shape } = await engine.noise(wanted);
+  window.steps = [];
+  const request = { conditioning, latent, shape, steps: wanted.steps, guidance: wanted.guidance,
+                    start: 0, stop: wanted.steps };
+  const options = { signal: new AbortController().signal, onStep: ({ step }) => steps.push(step) };
+  const done = await (other ? recruiting : engine).denoise(request, options);
+  const bytes = new Uint8Array(done.buffer, done.byteOffset, done.byteLength);
+  const { strategy, ended } = told.at(-1) ?? {};
+  return [btoa(String.fromCharCode(...bytes)), steps, strategy, ended];
+}"""
+WANTED = {"prompt": PROMPT, "negativePrompt": NEGATIVE, "seed": SEED, "width": 64, "height": 64,
+          "steps": STEPS, "guidance": GUIDANCE}  # fmt: skip
+
+
+def denoised(page: Page, other: str | None) -> tuple[Array, list[int], str, str]:
+    text, steps, strategy, ended = page.evaluate(DENOISE, [WANTED, other])
+    return decoded(text, *SHAPE), steps, strategy, ended
+
+
+def test_the_latents_of_two_tabs_are_those_of_one_and_of_torch(
+    open_page, relay, model: ModelFolder
+) -> None:
+    backend = TorchBackend(model)
+    noise = initial_noise(SEED, SHAPE)
+    theirs = backend.denoise(
+        backend.encode(PROMPT, NEGATIVE, GUIDANCE),
+        noise, steps=STEPS, guidance=GUIDANCE, start=0, stop=STEPS,
+    )  # fmt: skip
+    assert distance(theirs, noise) > 0.1
+    ann, bob, cid = (open_page("room.html#pairs") for _ in range(3))
+    variants = {ann: "f16", bob: "f16", cid: "f32"}
+    ids = {page: page.evaluate(JOIN, [variants[page], relay.url]) for page in variants}
+    for page in ids:
+        page.wait_for_function("() => network.peers.length === 2")
+    alone, *_ = denoised(ann, None)
+    assert 0 < distance(alone, theirs) < F16
+
+    # f16 and f16: what the holder makes alone
+    made, steps, strategy, ended = denoised(ann, ids[bob])
+    assert (strategy, ended, steps) == ("halves", None, list(range(1, STEPS + 1)))
+    assert distance(made, alone) < SAME
+    assert bob.evaluate("helped.at(-1)") >= STEPS - 1  # the last one is the holder's to finish
+
+    # f32 and f16, over a link of its own
+    mixed, _, strategy, _ = denoised(cid, ids[bob])
+    assert strategy == "halves"
+    assert 0 < distance(mixed, theirs) < F16
+
+    # A recruit that crashes in the middle costs nothing but its help
+    begin = f"([args]) => ({{ made: ({DENOISE})(args) }})"
+    going = ann.evaluate_handle(begin, [[WANTED, ids[cid]]])
+    cid.wait_for_function("() => helped.length >= 2", polling=5)
+    with pytest.raises(Error, match="ERR_ABORTED"):
+        cid.goto("chrome://crash")
+    text, steps, strategy, ended = going.evaluate("({ made }) => made")
+    assert distance(decoded(text, *SHAPE), theirs) < F16
+    assert steps == list(range(1, STEPS + 1))
+    assert (strategy, ended) in {("alone", "gone"), ("alone", "late")}
+
+
+WATCH = """() => {
+  window.said = new Set();
+  const line = document.getElementById('compute-said');
+  new MutationObserver(() => said.add(line.textContent)).observe(
+    line, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_the_room_says_that_two_tabs_compute_one_picture(open_page, model, tmp_path) -> None:
+    ann, bob = (
+        open_page("room.html?allow-software-gpu=1&strategy=halves#kitchen") for _ in range(2)
+    )
+    for page in (ann, bob):
+        page.get_by_role("button", name="Meet the others").click()
+        expect(page.locator("#compute-said")).to_contain_text(
+            re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS
+        )
+        page.evaluate(WATCH)
+    for page in (ann, bob):
+        expect(page.get_by_role("list", name="Peers").locator("> li")).to_have_count(2)
+    ann.get_by_role("textbox", name="Prompt").fill(PROMPT)
+    ann.get_by_label("Size", exact=True).select_option("64x64")
+    ann.locator("#more-settings summary").click()
+    for label, value in (("Steps", 12), ("Guidance", GUIDANCE), ("Seed", SEED)):
+        ann.get_by_label(label, exact=True).fill(str(value))
+    ann.get_by_role("button", name="Generate").click()
+    expect(ann.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
+    wanted = Settings(PROMPT, "tiny", 64, 64, steps=12, guidance=float(GUIDANCE), seed=SEED)
+    assert decibels(pixels(saved(ann)), made_by_torch(model.path, wanted)) >= 38
+    said: list[list[str]] = [page.evaluate("[...said]") for page in (ann, bob)]
+    by_two = [[text for text in texts if "Computed by two" in text] for texts in said]
+    helping = [[text for text in texts if text.startswith("Helping")] for texts in said]
+    assert any(by_two), said
+    assert any(helping), said
+    for text in helping[0] + helping[1]:
+        assert re.fullmatch(r"Helping another tab with its picture: step \d+ of 12\.", text)
+    for text in by_two[0] + by_two[1]:
+        assert re.match(r"Computing step \d+ of 12 for “a rocket”\. Computed by two", text)
