@@ -1,20 +1,18 @@
 """`manage.py serve` with its worker and PRX-Emoji, and visitors in a real Chromium."""
 
-import io
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from diffusion.training import glyphs
 from diffusion.training.judge import Judge
 from tests.browser import chromium, listen_for_errors
 from tests.genqueue.processes import ROOT, Site
+from tests.js.pictures import pixels
 
 __all__ = ["chromium"]
 
@@ -114,19 +112,20 @@ Visit = Callable[..., Visitor]
 
 @pytest.fixture
 def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    """visit("alice", room): their tab, in a browser of their own. A test fails when any tab logged
-    an error, a script of it failed, or its content security policy stopped anything."""
+    """visit("alice", room): their tab, in a browser of their own; query: of its address. A test
+    fails when any tab logged an error, a script of it failed, or its content security policy
+    stopped anything."""
     contexts: dict[str, BrowserContext] = {}
     errors: list[str] = []
 
-    def visit_(person: str, room: str, **options: object) -> Visitor:
+    def visit_(person: str, room: str, query: str = "", **options: object) -> Visitor:
         if person not in contexts:
             base = f"http://127.0.0.1:{site.port}"
             contexts[person] = chromium.new_context(base_url=base, **options)
             contexts[person].set_default_timeout(PATIENCE_MS)
         page = contexts[person].new_page()
         listen_for_errors(page, errors, console=True)
-        page.goto(f"/rooms/{room}/")
+        page.goto(f"/rooms/{room}/{query}")
         if options.get("java_script_enabled", True):
             expect(page.locator("body[data-connected]")).to_have_count(1, timeout=20_000)
         return Visitor(page, site)
@@ -157,11 +156,6 @@ class Eyes:
 def _pixels_for_the_judge(png: bytes) -> torch.Tensor:
     """f32 [3, h, w] in 0..1."""
     return torch.from_numpy(pixels(png)).permute(2, 0, 1).float() / 255
-
-
-def pixels(png: bytes) -> np.ndarray:
-    """uint8 [h, w, 3]."""
-    return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @pytest.fixture(scope="module")
