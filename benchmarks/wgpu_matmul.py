@@ -15,13 +15,14 @@ sys.path.insert(0, str(ROOT / "queue"))
 
 from diffusion.backends.wgpu_device import Device  # noqa: E402
 from diffusion.backends.wgpu_run import DeviceRun, Weights  # noqa: E402
-from diffusion.plan import kernels  # noqa: E402
+from diffusion.packaging.storage import DTYPES, DType, store  # noqa: E402
+from diffusion.plan import kernels, tiles  # noqa: E402
 from diffusion.plan.builder import PlanBuilder, Recipe  # noqa: E402
 
 ROUNDS = 5
 
 
-def seconds(device: Device, size: int, tile: dict[str, int], matrix_type: str) -> float:
+def seconds(device: Device, size: int, tile: dict[str, int], matrix_type: DType) -> float:
     """The best of some rounds of several products each, so that waiting hardly counts."""
     builder = PlanBuilder({}, matrix_type)
     stage = builder.stage("only")
@@ -39,8 +40,8 @@ def seconds(device: Device, size: int, tile: dict[str, int], matrix_type: str) -
     stage.finish()
     plan = builder.finish({})
     random = np.random.default_rng(0)
-    stored = np.float16 if matrix_type == "f16" else np.float32
-    weights = {"weight": random.standard_normal((size, size)).astype(stored)}
+    matrix = random.standard_normal((size, size)).astype(np.float32)
+    weights = {"weight": np.frombuffer(store(matrix, matrix_type), np.uint8)}
     run = DeviceRun(device, plan, Weights(device, plan, weights.__getitem__), {})
     run.write("only", "left", random.standard_normal((size, size)).astype(np.float32))
     best = float("inf")
@@ -60,11 +61,11 @@ def main() -> None:
     device = Device(ROOT / "static" / "wgsl")
     size = arguments.size or (1024 if device.software else 4096)
     print(device.description, f"{size} x {size} x {size}")
-    for matrix_type in ("f32", "f16"):
-        for tile in (kernels.TILE, kernels.SMALL_TILE):
+    for matrix_type in DTYPES:
+        for tile in (tiles.TILE, tiles.SMALL_TILE):
             taken = seconds(device, size, dict(tile), matrix_type)
             shape = "x".join(str(value) for value in tile.values())
-            print(f"{matrix_type} {shape:<10} {2 * size**3 / taken / 1e12:8.4f} TFLOP/s")
+            print(f"{matrix_type:<4} {shape:<10} {2 * size**3 / taken / 1e12:8.4f} TFLOP/s")
 
 
 if __name__ == "__main__":
