@@ -21,6 +21,7 @@ const BUFFER_LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize'];
 const FILTERS = ['validation', 'out-of-memory', 'internal'];
 // What a module that uses a feature must begin with. Tint wants both, naga refuses the second.
 const DIRECTIVES = new Map([['shader-f16', 'enable f16;'], ['subgroups', 'enable subgroups;']]);
+const LOSS_TOLD_MS = 1000; // after the calls that failed of it
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render/i;
 
 /**
@@ -107,6 +108,8 @@ function describe(adapter, wanted) {
     variant: BASELINE,
   };
 }
+
+const within = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 /** See `openDevice`. */
 export class Device {
@@ -244,9 +247,11 @@ export class Device {
     if (this.lost) tell();
     try {
       return await Promise.race([promise, gone]);
+    } catch (error) {
+      await Promise.race([gone, within(LOSS_TOLD_MS)]); // calls fail before their loss is told
+      throw error;
     } finally {
       this.#waiting.delete(tell);
-      await Promise.resolve(); // a call may fail just before the loss that made it fail is told
       this.check();
     }
   }
