@@ -5,6 +5,7 @@ whose own worker is kept out of the room.
 the middle, and the other one goes on from its checkpoint.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from django.test import override_settings
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from diffusion.backends.torch_backend import TorchBackend
@@ -21,7 +23,7 @@ from diffusion.settings import Settings
 from tests.browser import WEBGPU, _browser, listen_for_errors
 from tests.e2e.conftest import MODEL, Eyes, Visitor
 from tests.e2e.test_computing_tab import ALLOW, ROOM_WITHOUT_THE_SERVER
-from tests.genqueue.processes import ROOT, Site
+from tests.genqueue.processes import ROOT, Site, until
 from tests.js.exported import exported
 from tests.js.pictures import decibels, pixels
 from tests.js.room.conftest import RTC, relay
@@ -36,6 +38,7 @@ GLYPH, COLOUR = "hamburger", "blue"
 PROMPT = f"a {GLYPH} on a {COLOUR} background"
 SIDE, STEPS, GUIDANCE, SEED = 128, 8, 4.0, 7
 HANDED_OVER_AT = 3
+SCREENSHOT = ROOT / "docs/images/two-tabs.webp"
 LATENTS, DECIBELS = 2e-2, 38  # what f16 may lose
 
 # Every latent that a tab hands its engine to decode
@@ -84,10 +87,11 @@ def hand_over_in_the_middle(asking: Page, tabs: list[Page]) -> None:
         arg=HANDED_OVER_AT,
         timeout=PATIENCE_MS,
     )
-    [computing] = [
-        page for page in tabs if "Computing" in page.locator("#compute-said").inner_text()
-    ]
-    computing.get_by_role("button", name="Stop").click()
+
+    def computing() -> list[Page]:
+        return [page for page in tabs if "Computing" in page.locator("#compute-said").inner_text()]
+
+    until(computing, 60, "a tab that computes")[0].get_by_role("button", name="Stop").click()
     expect(asking.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
 
 
@@ -101,21 +105,31 @@ def is_right(asking: Page, tabs: list[Page], png: bytes, theirs, eyes: Eyes) -> 
     assert eyes.background(png) == COLOUR
     asking.locator(".picture-link").click()
     entries = asking.locator("#lightbox .event")
-    steps = entries.filter(has_text=re.compile("^Steps? "))
+    steps = entries.filter(has_text=re.compile(r"Steps? \d"))
     expect(steps.first).to_be_visible()
-    words = [text.split("\n")[0] for text in steps.all_inner_texts()]
-    makers = {re.sub(r"^Steps? [\d to]+", "", text).strip() for text in words}
+    words = [" ".join(text.split()) for text in steps.locator("p:first-child").all_inner_texts()]
+    makers = {re.sub(r"^Steps? \d+( to \d+)? ", "", text) for text in words}
     assert len(makers) == 2, words
     expect(asking.locator("#lightbox .timeline-summary")).to_contain_text("2 workers")
 
 
-def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path) -> None:
+def beside(one: Page, other: Page) -> Image.Image:
+    shots = [Image.open(io.BytesIO(page.screenshot())).convert("RGB") for page in (one, other)]
+    both = Image.new("RGB", (sum(shot.width for shot in shots) + 8, shots[0].height), "#808080")
+    both.paste(shots[0])
+    both.paste(shots[1], (shots[0].width + 8, 0))
+    return both
+
+
+def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path, request) -> None:
+    """With --update-screenshots the README gets what both tabs show at the end."""
     errors: list[str] = []
     tabs = []
     site = override_settings(DATA_DIR=tmp_path / "data", DEFAULT_MODEL=MODEL)
     with site, exported(tmp_path / "host", "--relay", relay.url) as host:
         for _ in range(2):
-            page = chromium.new_context().new_page()
+            size = {"width": 640, "height": 1180}
+            page = chromium.new_context(viewport=size, reduced_motion="reduce").new_page()
             page.set_default_timeout(PATIENCE_MS)
             page.add_init_script(DECODED)
             listen_for_errors(page, errors)
@@ -128,6 +142,10 @@ def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path) -> N
         ask(tabs[0])
         hand_over_in_the_middle(tabs[0], tabs)
         is_right(tabs[0], tabs, saved(tabs[0]), theirs, eyes)
+        update = request.config.getoption("update_screenshots", default=False)
+        expect(tabs[1].get_by_role("figure")).to_have_count(1)
+        tabs[1].get_by_role("figure").scroll_into_view_if_needed()
+        beside(*tabs).save(SCREENSHOT if update else tmp_path / "two-tabs.webp", quality=88)
         for page in tabs:
             page.context.close()
     assert errors == []
