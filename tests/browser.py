@@ -63,6 +63,23 @@ def _browser(*more: str) -> Iterator[Browser]:
         browser.close()
 
 
+def ask(page: Page, prompt: str, *, size: str = "", pictures: int = 0, **settings: object) -> None:
+    """Fill a room's form as a person does, by its labels, and press Generate.
+
+    size: "128x128"; settings: Steps, Guidance, Seed.
+    """
+    page.get_by_role("textbox", name="Prompt").fill(prompt)
+    if size:
+        page.get_by_label("Size", exact=True).select_option(size)
+    if pictures:
+        page.get_by_role("spinbutton", name="Pictures").fill(str(pictures))
+    if settings and not page.get_by_label("Seed", exact=True).is_visible():
+        page.locator("#more-settings summary").click()
+    for label, value in settings.items():
+        page.get_by_label(label, exact=True).fill(str(value))
+    page.get_by_role("button", name="Generate").click()
+
+
 def listen_for_errors(page: Page, errors: list[str], *, console: bool = False) -> None:
     """Adds to `errors` what goes wrong in scripts and what the content security policy stops;
     console: and every error that the browser logs, such as an address that is not there. Previews

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from diffusion.training import glyphs
 from diffusion.training.judge import Judge
-from tests.browser import chromium, listen_for_errors
+from tests.browser import ask, chromium, listen_for_errors
 from tests.genqueue.processes import ROOT, Site
 from tests.js.pictures import pixels
 
@@ -69,18 +70,9 @@ class Visitor:
         self.progress = page.get_by_role("progressbar")
         self.figures = page.get_by_role("figure")
 
-    def ask(self, prompt: str, **settings: object) -> None:
-        """Fill the form as a person does, by its labels, and press Generate. Size: "128x128"."""
-        self.prompt.fill(prompt)
-        if size := settings.pop("Size", None):
-            self.page.get_by_label("Size", exact=True).select_option(str(size))
-        if pictures := settings.pop("Pictures", None):
-            self.page.get_by_role("spinbutton", name="Pictures").fill(str(pictures))
-        if settings and not self.page.get_by_label("Seed", exact=True).is_visible():
-            self.page.locator("#more-settings summary").click()
-        for label, value in settings.items():
-            self.page.get_by_label(label, exact=True).fill(str(value))
-        self.page.get_by_role("button", name="Generate").click()
+    def ask(self, prompt: str, **settings: Any) -> None:
+        """See `tests.browser.ask`."""
+        ask(self.page, prompt, **settings)
 
     def begin_long(self, prompt: str, step: int) -> str:
         """Ask for a picture of many steps, wait until it has come to `step`; the job's id."""

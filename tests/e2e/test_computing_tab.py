@@ -85,7 +85,7 @@ class HandedIn:
 
 def ask(person, steps: int, seed: int) -> None:
     settings = {"Steps": steps, "Guidance": GUIDANCE, "Seed": seed}
-    person.ask(PROMPT, Size=f"{SIDE}x{SIDE}", **settings)
+    person.ask(PROMPT, size=f"{SIDE}x{SIDE}", **settings)
 
 
 def by_torch(steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -116,7 +116,7 @@ def test_the_page_outlives_its_worker_and_the_picture_still_comes(visit, room, s
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
 def test_axe_finds_nothing_while_pictures_are_there_and_made(visit, room, scheme, width):
     alice = visit("alice", room, color_scheme=scheme, viewport={"width": width, "height": 900})
-    alice.ask("a slice of pizza on a green background", Pictures=2)
+    alice.ask("a slice of pizza on a green background", pictures=2)
     alice.expect_pictures(2)
     for summary in alice.page.locator("main summary").all():
         if summary.is_visible():

@@ -39,7 +39,7 @@ def test_a_prompt_becomes_the_right_picture(visit, room, eyes, site, thing, colo
 
 def test_settings_of_the_form_are_those_of_the_picture(visit, room):
     alice = visit("alice", room)
-    alice.ask("a cookie", Size="128x128", Steps=3, Guidance=2.5, Seed=4294967295, **{"Leave out": "a red background"})  # fmt: skip  # noqa: E501
+    alice.ask("a cookie", size="128x128", Steps=3, Guidance=2.5, Seed=4294967295, **{"Leave out": "a red background"})  # fmt: skip  # noqa: E501
     alice.expect_pictures(1)
     assert settings_from_png(alice.picture()) == {
         "prompt": "a cookie", "negative_prompt": "a red background", "model": MODEL,
@@ -85,7 +85,7 @@ def test_steps_are_shown_as_they_are_made(visit, room):
 
 def test_two_images_of_a_batch_have_two_seeds_and_both_are_right(visit, room, eyes):
     alice = visit("alice", room)
-    alice.ask("a slice of pizza on a green background", Pictures=2, Seed=41)
+    alice.ask("a slice of pizza on a green background", pictures=2, Seed=41)
     alice.expect_pictures(2)
     first, second = alice.picture(0), alice.picture(1)
     assert [settings_from_png(png)["seed"] for png in (first, second)] == [41, 42]

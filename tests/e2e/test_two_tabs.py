@@ -20,7 +20,7 @@ from diffusion.backends.torch_backend import TorchBackend
 from diffusion.model_folder import read_model_folder
 from diffusion.pipeline import generate
 from diffusion.settings import Settings
-from tests.browser import WEBGPU, _browser, listen_for_errors
+from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.e2e.conftest import MODEL, Eyes, Visitor
 from tests.e2e.test_computing_tab import ALLOW, ROOM_WITHOUT_THE_SERVER
 from tests.genqueue.processes import ROOT, Site, until
@@ -36,7 +36,8 @@ pytestmark = pytest.mark.skipif("TWO_TABS" not in os.environ, reason="minutes; s
 PATIENCE_MS = 900_000
 GLYPH, COLOUR = "hamburger", "blue"
 PROMPT = f"a {GLYPH} on a {COLOUR} background"
-SIDE, STEPS, GUIDANCE, SEED = 128, 8, 4.0, 7
+SIDE, STEPS, GUIDANCE, SEED = 128, 8, 4, 7
+ASKED = {"size": f"{SIDE}x{SIDE}", "Steps": STEPS, "Guidance": GUIDANCE, "Seed": SEED}
 HANDED_OVER_AT = 3
 SCREENSHOT = ROOT / "docs/images/two-tabs.webp"
 LATENTS, DECIBELS = 2e-2, 38  # what f16 may lose
@@ -61,7 +62,7 @@ def chromium() -> Iterator[Browser]:
 def theirs() -> tuple[np.ndarray, np.ndarray]:
     """torch's final latent and picture, in f32."""
     backend = TorchBackend(read_model_folder(ROOT / "models" / MODEL))
-    wanted = Settings(PROMPT, MODEL, SIDE, SIDE, steps=STEPS, guidance=GUIDANCE, seed=SEED)
+    wanted = Settings(PROMPT, MODEL, SIDE, SIDE, steps=STEPS, guidance=float(GUIDANCE), seed=SEED)
     [image] = generate(backend, wanted)
     return image.latent, image.pixels
 
@@ -69,15 +70,6 @@ def theirs() -> tuple[np.ndarray, np.ndarray]:
 def ready(page: Page) -> None:
     said = page.locator("#compute-said")
     expect(said).to_have_text(re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS)
-
-
-def ask(page: Page) -> None:
-    page.get_by_role("textbox", name="Prompt").fill(PROMPT)
-    page.get_by_label("Size", exact=True).select_option(f"{SIDE}x{SIDE}")
-    page.locator("#more-settings summary").click()
-    for label, value in (("Steps", STEPS), ("Guidance", GUIDANCE), ("Seed", SEED)):
-        page.get_by_label(label, exact=True).fill(f"{value:g}")
-    page.get_by_role("button", name="Generate").click()
 
 
 def hand_over_in_the_middle(asking: Page, tabs: list[Page]) -> None:
@@ -139,7 +131,7 @@ def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path, requ
         for page in tabs:
             ready(page)
             expect(page.get_by_role("list", name="Peers").locator("> li")).to_have_count(2)
-        ask(tabs[0])
+        ask(tabs[0], PROMPT, **ASKED)
         hand_over_in_the_middle(tabs[0], tabs)
         is_right(tabs[0], tabs, saved(tabs[0]), theirs, eyes)
         update = request.config.getoption("update_screenshots", default=False)
@@ -178,7 +170,7 @@ def test_at_a_site(visit, room: str, site: Site, theirs, eyes: Eyes) -> None:
         page.get_by_role("button", name="Compute here").click()
     for page in tabs:
         ready(page)
-    ask(tabs[0])
+    ask(tabs[0], PROMPT, **ASKED)
     hand_over_in_the_middle(tabs[0], tabs)
     assert site.rows("SELECT sum(chunks_done) FROM queue_worker WHERE kind != 'tab'") == [(0,)]
     is_right(tabs[0], tabs, visitors[0].picture(), theirs, eyes)

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Worker, expect
 
 from diffusion.settings import Settings
-from tests.browser import WEBGPU, _browser, listen_for_errors
+from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.faults.fault import Fault, each_time, injected, lots_of
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import relay
@@ -57,12 +57,7 @@ def test_the_picture_goes_on_with_a_new_device(browser, host, model, fault, numb
     engine.evaluate(REMEMBER_THE_DEVICE)
     said = page.locator("#compute-said")
     expect(said).to_have_text(re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS)
-    page.get_by_role("textbox", name="Prompt").fill(PROMPT)
-    page.get_by_label("Size", exact=True).select_option("64x64")
-    page.locator("#more-settings summary").click()
-    for label, value in (("Steps", STEPS), ("Guidance", 4), ("Seed", SEED)):
-        page.get_by_label(label, exact=True).fill(str(value))
-    page.get_by_role("button", name="Generate").click()
+    ask(page, PROMPT, size="64x64", Steps=STEPS, Guidance=4, Seed=SEED)
     step = 1 + int(lots_of(request).random() * (STEPS - 2))
     page.wait_for_function(
         "step => document.querySelector('#queue progress')?.value >= step", arg=step

@@ -15,7 +15,7 @@ from diffusion.model_folder import ModelFolder, read_model_folder
 from diffusion.pictures import settings_from_png
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from tests.browser import WEBGPU, _browser, listen_for_errors
+from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.js.exported import PATH, exported
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import RTC, relay
@@ -55,15 +55,8 @@ def saved(page) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
-def ask(page, seed: int) -> None:
-    """By the names that people find things by."""
-    page.get_by_role("textbox", name="Prompt").fill(ASKED["prompt"])
-    page.get_by_label("Size", exact=True).select_option("64x64")
-    if not page.locator("#more-settings").get_attribute("open"):
-        page.locator("#more-settings summary").click()
-    for label, value in (("Steps", ASKED["steps"]), ("Guidance", 4), ("Seed", seed)):
-        page.get_by_label(label, exact=True).fill(str(value))
-    page.get_by_role("button", name="Generate").click()
+def ask_with(page, seed: int) -> None:
+    ask(page, ASKED["prompt"], size="64x64", Steps=ASKED["steps"], Guidance=4, Seed=seed)
 
 
 def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets(
@@ -89,7 +82,7 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     expect(page.get_by_role("list", name="Peers")).to_contain_text("google swiftshader")
 
     # A picture
-    ask(page, ASKED["seed"])
+    ask_with(page, ASKED["seed"])
     queue = page.get_by_role("list", name="Queue").locator("> li")
     expect(queue).to_have_count(1)
     figure = page.get_by_role("figure")
@@ -137,7 +130,7 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     assert saved(theirs) == png
 
     # What they ask for this tab computes, and they say who did
-    ask(theirs, 8)
+    ask_with(theirs, 8)
     for one in (page, theirs):
         expect(one.get_by_role("figure")).to_have_count(2, timeout=PATIENCE_MS)
     made = saved(theirs)

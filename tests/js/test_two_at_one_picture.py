@@ -14,7 +14,7 @@ from diffusion.model_folder import ModelFolder, read_model_folder
 from diffusion.noise import initial_noise
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from tests.browser import WEBGPU, _browser, listen_for_errors
+from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.js.engine.gpu import Array, decoded, distance
 from tests.js.exported import exported
 from tests.js.pictures import decibels, made_by_torch, pixels
@@ -179,12 +179,7 @@ def test_the_room_says_that_two_tabs_compute_one_picture(open_page, model, tmp_p
         page.evaluate(WATCH)
     for page in (ann, bob):
         expect(page.get_by_role("list", name="Peers").locator("> li")).to_have_count(2)
-    ann.get_by_role("textbox", name="Prompt").fill(PROMPT)
-    ann.get_by_label("Size", exact=True).select_option("64x64")
-    ann.locator("#more-settings summary").click()
-    for label, value in (("Steps", 12), ("Guidance", GUIDANCE), ("Seed", SEED)):
-        ann.get_by_label(label, exact=True).fill(str(value))
-    ann.get_by_role("button", name="Generate").click()
+    ask(ann, PROMPT, size="64x64", Steps=12, Guidance=GUIDANCE, Seed=SEED)
     expect(ann.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
     wanted = Settings(PROMPT, "tiny", 64, 64, steps=12, guidance=float(GUIDANCE), seed=SEED)
     assert decibels(pixels(saved(ann)), made_by_torch(model.path, wanted)) >= 38
