@@ -23,7 +23,7 @@ from tests.genqueue.processes import until
 from tests.js.exported import exported
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import relay, rtc_chromium
-from tests.js.test_exported_room import ASKED, ask, saved
+from tests.js.test_exported_room import ASKED, ask_with, saved
 
 __all__ = ["relay", "rtc_chromium"]
 
@@ -104,7 +104,7 @@ def test_it_makes_the_tabs_pictures_and_goes_on_with_those_of_one_that_was_kille
     label = re.search(r"attic \((guest \w+)\)", peers.inner_text())[1]
 
     # A picture
-    ask(page, ASKED["seed"])
+    ask_with(page, ASKED["seed"])
     figure = page.get_by_role("figure")
     expect(figure).to_have_count(1, timeout=PATIENCE_MS)
     expect(figure).to_contain_text(f"tab of attic ({label}) · cpu")
