@@ -1,6 +1,7 @@
 """Packages of a model on the best wgpu device here, against torch f32 on its folder.
 
 python benchmarks/package_parity.py [--variants f16 int8 int4] [--side 128] [--steps 8]
+    [--kernels many=128x128x16f16]
 
 Each stage from torch's input, relative L2; latents and picture of the whole way; PSNR in dB.
 """
@@ -28,6 +29,7 @@ from diffusion.packaging.package import Package  # noqa: E402
 from diffusion.plan.compiler import compile_folder  # noqa: E402
 from diffusion.plan.schema import write_plan  # noqa: E402
 from diffusion.plan.shaders import shader_hashes  # noqa: E402
+from diffusion.plan.variants import Choice, read_variants  # noqa: E402
 
 WGSL = ROOT / "static" / "wgsl"
 GUIDANCE = 4.0
@@ -74,10 +76,19 @@ def main() -> None:
     parser.add_argument("--prompt", default="a red apple left of a small dog")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument(
+        "--kernels",
+        nargs="*",
+        default=[],
+        metavar="CLASS=VARIANT",
+        help="of static/wgsl/variants.json",
+    )
     arguments = parser.parse_args()
     folder = read_model_folder(arguments.model)
-    device, theirs = Device(WGSL), TorchBackend(folder)
-    print(device.description, f"{arguments.side} px, {arguments.steps} steps")
+    table = read_variants(WGSL)
+    device, theirs = Device(WGSL, variants=table), TorchBackend(folder)
+    device.choice = Choice(table, dict(one.split("=") for one in arguments.kernels))
+    print(device.description, f"{arguments.side} px, {arguments.steps} steps, {device.choice}")
     for variant in arguments.variants:
         with tempfile.TemporaryDirectory() as place:
             ours = open_package(folder, variant, device, Path(place))

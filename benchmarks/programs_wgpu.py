@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "queue"))
 import wgpu  # noqa: E402
 
 from diffusion.backends.wgpu_device import UNIFORM_STRIDE, Device  # noqa: E402
+from diffusion.plan.variants import read_variants  # noqa: E402
 
 STORAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 KINDS = {"f32": 0, "f16": 1, "u32": 2}
@@ -26,7 +27,8 @@ class Runner:
     """One device; pipelines are made once for each text and layout."""
 
     def __init__(self, modules: dict[str, str]) -> None:
-        self.device = Device(ROOT / "static" / "wgsl")
+        shaders = ROOT / "static" / "wgsl"
+        self.device = Device(shaders, variants=read_variants(shaders))
         self.gpu = self.device.gpu
         self.modules = modules
         self.pipelines: dict[tuple[str, tuple[str, ...]], tuple[Any, Any]] = {}
@@ -45,7 +47,8 @@ class Runner:
             for entry in entries:
                 entry["visibility"] = wgpu.ShaderStage.COMPUTE
             layout = self.gpu.create_bind_group_layout(entries=entries)
-            code = self.gpu.create_shader_module(code=self.modules[module])
+            text = self.device.directives + self.modules[module]
+            code = self.gpu.create_shader_module(code=text)
             pipeline = self.gpu.create_compute_pipeline(
                 layout=self.gpu.create_pipeline_layout(bind_group_layouts=[layout]),
                 compute={"module": code, "entry_point": "main"},

@@ -28,19 +28,35 @@ SMALLEST_CHANGE: Final = 0.01
 COMPONENT_OF: Final[dict[Stage, Component]] = {
     "encode": "text_encoder", "denoise": "transformer", "decode": "vae",
 }  # fmt: skip
+# Weights as exact as in f16, but multiplied in f16 too
+HALF: Final = "half"
+_HALF_KERNELS: Final = "f16"  # how the names of variants of kernels end that do so
 # Relative L2, by how the coarser of both workers stores the weights. Of pictures it is that of the
 # pixels, where 50 dB of a mid-grey one are 0.006.
 LIMITS: Final[dict[Stage, dict[str, float]]] = {
-    "encode": {"f32": 2.5e-3, "f16": 2.5e-3, "bf16": 0.04, "int8": 0.06, "int4": 0.6},
-    "denoise": {"f32": 2.5e-3, "f16": 2.5e-3, "bf16": 0.12, "int8": 0.06, "int4": 0.6},
-    "decode": {"f32": 3e-3, "f16": 3e-3, "bf16": 0.02, "int8": 0.02, "int4": 0.15},
-}
+    "encode": {
+        "f32": 2.5e-3, "f16": 2.5e-3, HALF: 5e-3, "bf16": 0.04, "int8": 0.06, "int4": 0.6,
+    },
+    "denoise": {
+        "f32": 2.5e-3, "f16": 2.5e-3, HALF: 0.02, "bf16": 0.12, "int8": 0.06, "int4": 0.6,
+    },
+    "decode": {
+        "f32": 3e-3, "f16": 3e-3, HALF: 6e-3, "bf16": 0.02, "int8": 0.02, "int4": 0.15,
+    },
+}  # fmt: skip
+
+
+def precision(variant: str, kernels: str) -> str:
+    """What `limit` must know of a worker. variant: how it stores weights; kernels: what it says of
+    its WebGPU kernels, such as "many 128x128x16f16"."""
+    half = any(name.rstrip(",").endswith(_HALF_KERNELS) for name in kernels.split()[1::2])
+    return f"{variant} {HALF}".lstrip() if half else variant
 
 
 def limit(stage: Stage, *variants: str) -> float:
-    """The largest distance of honest workers that store weights so: names of variants, as packages
+    """The largest distance of honest workers of these precisions: names of variants, as packages
     have them ("f16", "int4-f16-f16"), several of one worker after each other, or "" for one of the
-    server's own, whose precision is its backend's own.
+    server's own, whose precision is its backend's own; with "half" where `precision` says so.
 
     Raises ValueError for a variant that nobody has.
     """
@@ -49,7 +65,7 @@ def limit(stage: Stage, *variants: str) -> float:
 
 
 def _stored(stage: Stage, variant: str) -> str:
-    if variant == "bf16":  # of torch; packages have none
+    if variant in ("bf16", HALF):  # bf16: of torch. Packages have neither
         return variant
     return str(dtypes_of(variant)[COMPONENT_OF[stage]])
 

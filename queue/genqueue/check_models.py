@@ -45,7 +45,7 @@ class Check(models.Model):
         help_text="whose result it is",
     )  # fmt: skip
     client = models.CharField(max_length=32, help_text="client id of whose result it is")
-    variant = models.CharField(max_length=40, blank=True)
+    variant = models.CharField(max_length=48, blank=True)
     checker = models.ForeignKey(
         "Worker", models.SET_NULL, null=True, blank=True, related_name="checked",
         help_text="who computed it again, last",
@@ -57,7 +57,7 @@ class Check(models.Model):
     second_worker = models.ForeignKey(
         "Worker", models.SET_NULL, null=True, blank=True, related_name="disputed"
     )
-    second_variant = models.CharField(max_length=40, blank=True)
+    second_variant = models.CharField(max_length=48, blank=True)
     distance = models.FloatField(
         null=True, blank=True, help_text="between both results, as `diffusion.likeness` measures it"
     )

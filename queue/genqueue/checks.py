@@ -24,6 +24,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from diffusion import likeness
 from genqueue import files
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
@@ -69,6 +70,11 @@ def is_trusted(worker: Worker) -> bool:
     return worker.kind == WorkerKind.CELERY
 
 
+def precision(worker: Worker) -> str:
+    """What `likeness.limit` must know of it."""
+    return likeness.precision(worker.variant, worker.kernels)
+
+
 # What is handed in ------------------------------------------------------------------------------
 def begin(chunk: Chunk, worker: Worker, start: int, given: str) -> None:
     """This worker has leased the chunk, from step `start`, whose latent is `given`."""
@@ -85,7 +91,7 @@ def begin(chunk: Chunk, worker: Worker, start: int, given: str) -> None:
         given=given,
         worker=worker,
         client=worker.client,
-        variant=worker.variant,
+        variant=precision(worker),
     )
 
 

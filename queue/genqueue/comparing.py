@@ -24,8 +24,8 @@ class NotComparableError(Exception):
 
 
 def compare(check: Check, computed: bytes, variant: str) -> tuple[Finding, Finding | None]:
-    """What the checker, who stores weights as `variant` says, found of the result and of the second
-    one, if there is one. Raises NotComparableError.
+    """What the checker found of the result and of the second one, if there is one. variant: its
+    `checks.precision`. Raises NotComparableError.
     """
     folder = choices.models().get(check.job.model)
     if folder is None:

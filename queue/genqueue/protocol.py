@@ -327,7 +327,7 @@ def _complete_check(lease: Lease, result: bytes, seconds: float) -> None:
     if check is None or checker is None:
         raise LeaseLostError
     try:
-        first, second = compare(check, result, checker.variant)
+        first, second = compare(check, result, checks.precision(checker))
     except NotComparableError:
         with transaction.atomic():
             lock_job(lease.job_id)

@@ -60,7 +60,8 @@ def _leave_to_others(check: Check, checker: Worker, computed: str, first: Findin
     if not check.second:
         opinion |= {
             "second": computed, "second_client": checker.client, "second_worker": checker,
-            "second_variant": checker.variant, "distance": first.distance, "limit": first.limit,
+            "second_variant": checks.precision(checker),
+            "distance": first.distance, "limit": first.limit,
         }  # fmt: skip
     Check.objects.filter(pk=check.pk).update(**opinion)
     checks.ask(check)

@@ -162,7 +162,7 @@ fn load_values(keys: Keys, first: u32, thread: u32) -> Fours {
 fn place_value(item: u32, value: vec4f) {
     let d4 = item % 16;
     let one = item / 16;
-    right[one / 4][one % 4][right_place(d4 % 8, d4 / 8, one / 4)] = value;
+    right[one / 4][one % 4][right_place(d4 % 8, d4 / 8, one / 4)] = four(value);
 }
 
 fn place_values(loaded: Fours, thread: u32) {
@@ -182,14 +182,14 @@ fn stage_weights(place: vec2u, m0: vec4f, m1: vec4f, m2: vec4f, m3: vec4f,
     let slot = place.x % K4;
     let upper = left_place(2 * place.y, slot);
     let lower = left_place(2 * place.y + 1, slot);
-    left[slot][0][upper] = vec4f(m0.x, m1.x, m2.x, m3.x);
-    left[slot][0][lower] = vec4f(m4.x, m5.x, m6.x, m7.x);
-    left[slot][1][upper] = vec4f(m0.y, m1.y, m2.y, m3.y);
-    left[slot][1][lower] = vec4f(m4.y, m5.y, m6.y, m7.y);
-    left[slot][2][upper] = vec4f(m0.z, m1.z, m2.z, m3.z);
-    left[slot][2][lower] = vec4f(m4.z, m5.z, m6.z, m7.z);
-    left[slot][3][upper] = vec4f(m0.w, m1.w, m2.w, m3.w);
-    left[slot][3][lower] = vec4f(m4.w, m5.w, m6.w, m7.w);
+    left[slot][0][upper] = four(vec4f(m0.x, m1.x, m2.x, m3.x));
+    left[slot][0][lower] = four(vec4f(m4.x, m5.x, m6.x, m7.x));
+    left[slot][1][upper] = four(vec4f(m0.y, m1.y, m2.y, m3.y));
+    left[slot][1][lower] = four(vec4f(m4.y, m5.y, m6.y, m7.y));
+    left[slot][2][upper] = four(vec4f(m0.z, m1.z, m2.z, m3.z));
+    left[slot][2][lower] = four(vec4f(m4.z, m5.z, m6.z, m7.z));
+    left[slot][3][upper] = four(vec4f(m0.w, m1.w, m2.w, m3.w));
+    left[slot][3][lower] = four(vec4f(m4.w, m5.w, m6.w, m7.w));
 }
 
 // sums + weights x values, for the half of the keys whose weights are mi. values: TILE_K of the half's,
@@ -336,20 +336,14 @@ fn scale_rows(tile: ptr<function, Tile>, by: Rows) {
     (*tile).b7 *= by.lower.w;
 }
 
-// What the eight invocations of the same rows have for these, in `left`: [x][y] for each half of rows
+// What the eight invocations of the same rows have for these
 fn stage_rows(rows: Rows, place: vec2u) {
-    let slot = place.x % K4;
-    let part = place.x / K4 * 2;
-    let at = part / 4 * THREADS_M + (place.y ^ place.x);
-    left[slot][part % 4][at] = rows.upper;
-    left[slot][part % 4 + 1][at] = rows.lower;
+    leave(place.x, place.y, 0, rows.upper);
+    leave(place.x, place.y, 1, rows.lower);
 }
 
 fn staged_rows(x: u32, y: u32) -> Rows {
-    let slot = x % K4;
-    let part = x / K4 * 2;
-    let at = part / 4 * THREADS_M + (y ^ x);
-    return Rows(left[slot][part % 4][at], left[slot][part % 4 + 1][at]);
+    return Rows(left_by(x, y, 0), left_by(x, y, 1));
 }
 
 fn store_sums(row: u32, head: u32, batch: u32, x: u32, a: vec4f, b: vec4f) {

@@ -69,6 +69,14 @@ class TestWhoIsChecked:
         assert of_bob.count() >= 1
         assert set(states(job)) == {"agreed"}
 
+    def test_who_multiplies_in_f16_has_a_limit_of_its_own(self, alice, bob):
+        job, hand = submit(alice), volunteer(bob)
+        kernels = {"variant": "f16", "kernels": "few 64x64x8x2, many 128x128x16f16"}
+        Worker.objects.filter(pk=hand.id).update(**kernels)
+        work(hand, server())
+        found = Check.objects.filter(job=job).values_list("variant", flat=True)
+        assert set(found) == {"f16 half"}
+
     def test_who_has_proven_itself_is_drawn_now_and_then(self):
         assert [checks.probability(n) for n in (0, 9, 10, 15, 20, 1000)] == pytest.approx(
             [1, 1, 0.1, 1 / 15, 0.05, 0.05]

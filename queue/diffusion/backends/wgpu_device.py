@@ -72,6 +72,8 @@ class Device:
         )
         self.choice: Choice | None = None  # of variants; None: plans run as they are
         self.largest_binding: int = self.gpu.limits["max-storage-buffer-binding-size"]
+        # naga and Tint want it before everything else, and refuse it where the feature is not
+        self.directives = "enable f16;\n" if "shader-f16" in features else ""
         self._shaders = shaders
         self._texts: dict[str, str] = {}
         self._pipelines: dict[str, tuple[Any, Any]] = {}
@@ -104,7 +106,7 @@ class Device:
 
     def pipeline(self, dispatch: Dispatch) -> tuple[Any, Any]:
         """Pipeline and bind group layout of a dispatch, made once for each text and layout."""
-        text = module_text(self._read, dispatch)
+        text = self.directives + module_text(self._read, dispatch)
         accesses: list[Access] = [
             binding.access if binding else "read" for binding in dispatch.bindings
         ]

@@ -25,8 +25,8 @@ from diffusion.backends.wgpu_run import DeviceRun, Weights
 from diffusion.plan import trial
 from diffusion.plan.expressions import PlanError
 from diffusion.plan.schema import Plan, read_plan
-from diffusion.plan.shaders import shader_hashes
-from diffusion.plan.variants import BASELINE, Choice, Variants, read_variants
+from diffusion.plan.shaders import read_shader, shader_hashes
+from diffusion.plan.variants import BASELINE, BROUGHT, Choice, Variants, read_variants
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ _SAMPLE_SECONDS: Final = 0.01  # of several runs together, where one is shorter
 _MOST_RUNS: Final = 50
 _CLASS_SECONDS: Final = 0.3  # of samples, unless one of each variant takes longer
 _CLEARLY_FASTER: Final = 0.95  # of the baseline's time; less may be chance
+_WORTH_DIGITS: Final = 0.8  # of the baseline's time, for what multiplies in f16
 
 
 def choose_variants(device: Device, shaders: Path, kept: Path | None = None) -> Choice:
@@ -80,13 +81,19 @@ def _fastest(device: Device, table: Variants, plan: Plan, kind: str, names: list
             seconds[name] = _time(device, plan, kind, budget)
         except (PlanError, MemoryError) as error:
             log.warning("%s of %s cannot be tried: %s", name, kind, error)
-    best = min(seconds, key=seconds.__getitem__, default=BASELINE)
     log.info("%s: %s", kind, ", ".join(f"{name} {1e3 * seconds[name]:.2f} ms" for name in seconds))
-    return (
-        best
-        if seconds.get(best, np.inf) < _CLEARLY_FASTER * seconds.get(BASELINE, np.inf)
-        else BASELINE
-    )
+    return best_of(table, seconds)
+
+
+def best_of(table: Variants, seconds: Mapping[str, float]) -> str:
+    """The baseline, unless another variant is clearly faster. seconds: by variant."""
+
+    def enough(name: str) -> float:
+        share = _WORTH_DIGITS if table.variants[name].imports else _CLEARLY_FASTER
+        return share * seconds.get(BASELINE, np.inf)
+
+    faster = [name for name in seconds if name != BASELINE and seconds[name] < enough(name)]
+    return min(faster, key=seconds.__getitem__, default=BASELINE)
 
 
 def _time(device: Device, plan: Plan, stage: str, budget: float) -> float:
@@ -128,7 +135,8 @@ def _noise(count: int, dtype: type[np.floating[Any]]) -> NDArray[np.uint8]:
 def _key(device: Device, table: Variants, plan: Plan, shaders: Path) -> str:
     """Changes with whatever decides on times."""
     hashes = shader_hashes(plan, shaders)
-    decides = [device.identity, str(table), sorted(hashes.items())]
+    brought = [read_shader(shaders, name) for name in BROUGHT]
+    decides = [device.identity, str(table), sorted(hashes.items()), brought]
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
 

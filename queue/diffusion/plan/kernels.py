@@ -12,6 +12,8 @@ from diffusion.plan.calls import GRID_WIDTH, ITEM_THREADS, optional, spread, wei
 from diffusion.plan.schema import Size
 from diffusion.plan.tiles import TILE, Tile, attention_tile
 
+# Files in static/wgsl/shared of what multiplies in register tiles; a variant may multiply in f16
+_TILED: Final = ("tile", "multiply_f32")
 _ROW_THREADS: Final = 128
 _FEWEST_THREADS: Final = 32
 _HEAD_THREADS: Final = 64
@@ -47,7 +49,7 @@ def matmul(
     """output [rows, columns] = left [rows, inner] x weight [columns, inner]^T; see matmul.wgsl."""
     stage.dispatch(
         "matmul",
-        imports=(*weight_imports(stage, weight), "activation", "tile", "product"),
+        imports=(*weight_imports(stage, weight), "activation", *_TILED, "product"),
         constants={
             **tile,
             "BIAS": bias is not None,
@@ -106,7 +108,7 @@ def conv2d(
             *weight_imports(stage, weight),
             "grid",
             "activation",
-            "tile",
+            *_TILED,
             "product",
         ),
         constants={
@@ -164,7 +166,7 @@ def attention(
     tiled = "TILE_M" in tile
     stage.dispatch(
         shader,
-        imports=("tile",) if tiled else (),
+        imports=_TILED if tiled else (),
         constants={
             "HEAD_DIM": head_dim,
             "SCALE": scale,

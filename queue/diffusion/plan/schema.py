@@ -344,7 +344,7 @@ def _dispatch(value: object, where: str) -> Dispatch:
         raise PlanError(f"{where} has {len(workgroups)} workgroup counts")
     return Dispatch(
         shader=_name(fields["shader"], _SHADER, where),
-        imports=tuple(_name(name, _SHADER, where) for name in _list(fields["imports"], where, 8)),
+        imports=tuple(_name(name, _SHADER, where) for name in _list(fields["imports"], where, 9)),
         constants=_table(fields["constants"], where, _CONSTANT, 32, _constant),
         sizes=_table(fields["sizes"], where, _SIZE, MAX_SIZES, _size),
         bindings=tuple(

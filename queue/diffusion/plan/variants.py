@@ -2,8 +2,9 @@
 
 A plan names the tiles of its matrix products and attention as constants, its own being the variant
 "baseline". Another variant puts other numbers in their place; workgroup counts follow, since they
-are expressions over the same constants. Which variant a device takes is chosen for each class of
-dispatches: by a short trial (`trial`), on a software adapter the one that compiles soonest.
+are expressions over the same constants. It may also name a file that multiplies in f16 instead of
+the one that does in f32. Which variant a device takes is chosen for each class of dispatches: by a
+short trial (`trial`), on a software adapter the one that compiles soonest.
 
 static/js/engine/variants.js does the same.
 """
@@ -11,7 +12,7 @@ static/js/engine/variants.js does the same.
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ BASELINE: Final = "baseline"
 _FORMAT: Final = "p2pweb-variants"
 _VERSION: Final = 1
 _TILE: Final = frozenset({"TILE_M", "TILE_N", "TILE_K", "BUFFERS"})
+_IMPORTS: Final = {"multiply_f32": "multiply_f16"}
+# Files of static/wgsl that variants bring: the folder's own, whatever a manifest pins
+BROUGHT: Final = tuple(f"shared/{name}" for name in _IMPORTS.values())
 _BIGGER_LETTER: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -29,12 +33,14 @@ _BIGGER_LETTER: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 class Variant:
     """What takes the place of a plan's constants, and what a device must have for it.
 
-    features and limits by the names that WebGPU has in JavaScript.
+    features and limits by the names that WebGPU has in JavaScript. imports: files of
+    static/wgsl/shared that take the place of others.
     """
 
     constants: Mapping[str, int]
     features: tuple[str, ...]
     limits: Mapping[str, int]
+    imports: Mapping[str, str] = field(default_factory=dict)
 
     def runs_with(self, features: Collection[str], limits: Mapping[str, int]) -> bool:
         """limits: by names as wgpu-py has them, such as max-buffer-size."""
@@ -98,7 +104,11 @@ class Choice:
         variant = self.table.variants[self.names.get(kind or "", BASELINE)]
         if not variant.constants:
             return dispatch
-        return replace(dispatch, constants={**dispatch.constants, **variant.constants})
+        return replace(
+            dispatch,
+            constants={**dispatch.constants, **variant.constants},
+            imports=tuple(variant.imports.get(name, name) for name in dispatch.imports),
+        )
 
     def __str__(self) -> str:
         """One line, such as "few 64x128x8x2"; "baseline" when a plan is run as it is."""
@@ -116,7 +126,12 @@ def variants_in(document: Any) -> Variants:
     if document["format"] != _FORMAT or document["version"] != _VERSION:
         raise ValueError(f"not {_FORMAT} version {_VERSION}")
     variants = {
-        name: Variant(entry["constants"], tuple(entry["features"]), entry["limits"])
+        name: Variant(
+            entry["constants"],
+            tuple(entry["features"]),
+            entry["limits"],
+            entry.get("imports", {}),
+        )
         for name, entry in document["variants"].items()
     }
     classes = {
@@ -130,6 +145,8 @@ def variants_in(document: Any) -> Variants:
     for name, variant in variants.items():
         if variant.constants.keys() != (_TILE if name != BASELINE else set()):
             raise ValueError(f"{name}: {sorted(variant.constants)} is no tile")
+        if not variant.imports.items() <= _IMPORTS.items():
+            raise ValueError(f"{name}: {dict(variant.imports)} changes what is computed")
     for name, kind in classes.items():
         if kind.tried[0] != BASELINE or not {*kind.tried, kind.software} <= variants.keys():
             raise ValueError(f"{name}: the baseline, then names of variants")

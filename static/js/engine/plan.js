@@ -286,7 +286,7 @@ function readDispatch(value, where) {
   }
   return {
     shader: readName(fields.get('shader'), SHADER, where),
-    imports: readList(fields.get('imports'), where, 8).map((name) => readName(name, SHADER, where)),
+    imports: readList(fields.get('imports'), where, 9).map((name) => readName(name, SHADER, where)),
     constants: readTable(fields.get('constants'), where, CONSTANT, 32, readConstant),
     sizes: readTable(fields.get('sizes'), where, SIZE, MAX_SIZES, readSize),
     bindings: readList(fields.get('bindings'), where, MAX_BINDINGS)

@@ -3,10 +3,11 @@
 // - The text of a module is a line for each constant, the imports and the shader itself, joined;
 //   nothing else of a plan becomes code.
 // - Files come from one local folder by checked names, and their SHA-256 must be the manifest's:
-//   otherwise the same plan would mean another computation.
+//   otherwise the same plan would mean another computation. What a variant brings is the engine's.
 
 import { EngineError } from './errors.js';
 import { Fraction } from './json.js';
+import { BROUGHT } from './variants.js';
 
 const NAME = /^(shared\/)?[a-z][a-z0-9_]*$/;
 
@@ -95,7 +96,8 @@ export class Shaders {
   async #checkedText(name) {
     if (!NAME.test(name)) throw new EngineError('bad-shader', `'${name}' is no name of a shader.`);
     const bytes = await this.#read(name);
-    if (this.#hashes && this.#hashes.get(name) !== await sha256(bytes)) {
+    const pinned = this.#hashes && !BROUGHT.has(name);
+    if (pinned && this.#hashes.get(name) !== await sha256(bytes)) {
       throw new EngineError('bad-shader',
         `The shader ${name} of this site is not the one that the model was packed for. Reload the`
         + ' page; if that does not help, the model must be packed again.');

@@ -8,7 +8,7 @@
 import { readPlan, shaderFiles } from './plan.js';
 import { openRun } from './run.js';
 import { Shaders } from './shaders.js';
-import { BASELINE, Choice, runsWith } from './variants.js';
+import { BASELINE, BROUGHT, Choice, runsWith } from './variants.js';
 import { Weights } from './weights.js';
 
 const SAMPLES = 3;
@@ -16,6 +16,7 @@ const SAMPLE_MS = 10; // of several runs together, where one is shorter
 const MOST_RUNS = 50;
 const CLASS_MS = 300; // of samples, unless one of each variant takes longer
 const CLEARLY_FASTER = 0.95; // of the baseline's time; less may be chance
+const WORTH_DIGITS = 0.8; // of the baseline's time, for what multiplies in f16
 const CACHE = 'p2pweb-kernels';
 const MOST_KEPT = 8; // adapters and versions
 
@@ -58,16 +59,20 @@ async function fastest(device, table, plan, readShader, kind, names) {
       if (error.code !== 'bad-shader' && error.code !== 'out-of-memory') throw error;
     }
   }
-  return bestOf(times);
+  return bestOf(table, times);
 }
 
 /**
+ * @param {import('./variants.js').Variants} table
  * @param {Map<string, number>} times ms by variant
  * @returns {string} the baseline, unless another is clearly faster
  */
-export function bestOf(times) {
-  const [best, ms] = [...times].reduce((a, b) => (b[1] < a[1] ? b : a), [BASELINE, Infinity]);
-  return ms < CLEARLY_FASTER * (times.get(BASELINE) ?? Infinity) ? best : BASELINE;
+export function bestOf(table, times) {
+  const baseline = times.get(BASELINE) ?? Infinity;
+  const enough = (name) =>
+    (table.variants[name].imports ? WORTH_DIGITS : CLEARLY_FASTER) * baseline;
+  const faster = [...times].filter(([name, ms]) => name !== BASELINE && ms < enough(name));
+  return faster.reduce((a, b) => (b[1] < a[1] ? b : a), [BASELINE, Infinity])[0];
 }
 
 /** Milliseconds of one run of a stage, the least of several samples. budgetMs: of all samples. */
@@ -124,7 +129,7 @@ function halves(count) {
 /** Changes with whatever decides on times. */
 async function keyOf({ info }, table, plan, readShader) {
   const { description, vendor, architecture } = info;
-  const texts = await Promise.all(shaderFiles(plan).map(readShader));
+  const texts = await Promise.all([...shaderFiles(plan), ...BROUGHT].map(readShader));
   const decides = JSON.stringify([
     description, vendor, architecture, globalThis.navigator?.userAgent, table]);
   const all = new Blob([decides, ...texts]);

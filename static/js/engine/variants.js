@@ -2,7 +2,8 @@
 //
 // A plan names the tiles of its matrix products and attention as constants, its own being the
 // variant "baseline". Another variant puts other numbers in their place; workgroup counts follow,
-// since they are expressions over the same constants. Which variant a device takes is chosen for
+// since they are expressions over the same constants. It may also name a file that multiplies in
+// f16 instead of the one that does in f32. Which variant a device takes is chosen for
 // each class of dispatches: by a short trial (trial.js), on a software adapter the one that
 // compiles soonest. queue/diffusion/plan/variants.py does the same.
 
@@ -11,13 +12,18 @@ import { EngineError } from './errors.js';
 const FORMAT = 'p2pweb-variants';
 const VERSION = 1;
 const TILE = ['BUFFERS', 'TILE_K', 'TILE_M', 'TILE_N'];
+const IMPORTS = new Map([['multiply_f32', 'multiply_f16']]);
 
 export const BASELINE = 'baseline';
+
+/** Names of shader files that variants bring: this folder's own, whatever a manifest pins. */
+export const BROUGHT = new Set([...IMPORTS.values()].map((name) => `shared/${name}`));
 
 /**
  * @typedef {object} Variant what takes the place of a plan's constants, and what it needs
  * @property {Record<string, number>} constants
  * @property {string[]} features @property {Record<string, number>} limits
+ * @property {Record<string, string>} [imports] files that take the place of others
  *
  * @typedef {object} KernelClass dispatches that take the same variant
  * @property {Record<string, {size: string, least: number, most: number}>} shaders those of which
@@ -64,9 +70,12 @@ export function readVariants(text) {
   }
   const { format, version, variants, classes } = table;
   if (format !== FORMAT || version !== VERSION) throw misfit(`not ${FORMAT} version ${VERSION}`);
-  for (const [name, { constants }] of Object.entries(variants)) {
+  for (const [name, { constants, imports = {} }] of Object.entries(variants)) {
     const wanted = name === BASELINE ? [] : TILE;
     if (Object.keys(constants).sort().join() !== wanted.join()) throw misfit(`${name} is no tile`);
+    if (Object.entries(imports).some(([from, to]) => IMPORTS.get(from) !== to)) {
+      throw misfit(`${name} changes what is computed`);
+    }
   }
   for (const [name, { tried, software }] of Object.entries(classes)) {
     const known = [...tried, software].every((one) => Object.hasOwn(variants, one));
@@ -115,8 +124,12 @@ export class Choice {
   fitted(dispatch, sizes) {
     const name = this.names[this.#classOf(dispatch, sizes)] ?? BASELINE;
     if (name === BASELINE) return dispatch;
-    const others = Object.entries(this.table.variants[name].constants);
-    return { ...dispatch, constants: new Map([...dispatch.constants, ...others]) };
+    const { constants, imports = {} } = this.table.variants[name];
+    return {
+      ...dispatch,
+      constants: new Map([...dispatch.constants, ...Object.entries(constants)]),
+      imports: dispatch.imports.map((file) => imports[file] ?? file),
+    };
   }
 
   /** One line, such as "few 64x128x8x2"; "baseline" when a plan is run as it is. */

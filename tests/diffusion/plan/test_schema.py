@@ -101,7 +101,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "a shader by path": change("shader", "../../secret"),
     "a shader by address": change("shader", "https://example.org/x"),
     "an import by path": change("imports/0", "../x"),
-    "too many imports": change("imports", ["tile"] * 9),
+    "too many imports": change("imports", ["tile"] * 10),
     "code for a constant": change("constants/BIAS", "1; fn evil() {}"),
     "code for a constant's name": change("constants/X = 1; const Y", 1),
     "a list for a constant": change("constants/BIAS", [1]),

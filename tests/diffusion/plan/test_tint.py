@@ -4,6 +4,7 @@ Only the modules: SwiftShader takes minutes for the pipelines, and wgpu makes th
 default limits (test_kernels.py, test_parity.py).
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from playwright.sync_api import Browser, Page
 from diffusion.model_folder import read_model_folder
 from diffusion.packaging.storage import DTYPES
 from diffusion.plan.compiler import compile_folder
-from diffusion.plan.schema import Plan
+from diffusion.plan.schema import Dispatch, Plan
 from diffusion.plan.shaders import module_text, read_shader
+from diffusion.plan.sizes import dispatch_sizes
+from diffusion.plan.variants import Choice, read_variants
 from tests.browser import webgpu_chromium
 from tests.diffusion.plan.conftest import WGSL
 from tests.diffusion.plan.variants import variants
@@ -45,14 +48,18 @@ def page(webgpu_chromium: Browser) -> Page:
     return page
 
 
-def modules(*plans: Plan) -> dict[str, str]:
-    """Each distinct module of the plans by its text, with the name of its shader."""
+def modules(*plans: Plan, choice: Choice | None = None) -> dict[str, str]:
+    """Each distinct module of the plans by its text, with the name of its shader. choice: of
+    variants, where sizes are numbers."""
 
     def read(name: str) -> str:
         return read_shader(WGSL, name)
 
+    def fitted(dispatch: Dispatch) -> Dispatch:
+        return choice.fitted(dispatch, dispatch_sizes(dispatch, {})) if choice else dispatch
+
     return {
-        module_text(read, dispatch): dispatch.shader
+        module_text(read, fitted(dispatch)): dispatch.shader
         for plan in plans
         for stage in plan.stages.values()
         for segment in stage.segments
@@ -66,6 +73,17 @@ def test_every_module_compiles_without_a_word(page: Page, kl_folder: Path, dc_fo
     texts = modules(*plans, variants())
     assert set(texts.values()) == {path.stem for path in Path(WGSL).glob("*.wgsl")}
     assert page.evaluate(COMPILE, [[name, text] for text, name in texts.items()]) == []
+
+
+def test_what_multiplies_in_f16_compiles_too(page: Page) -> None:
+    """SwiftShader has no f16, so Tint sees f32 in its place."""
+    names = {"few": "64x128x16f16", "many": "128x128x16f16", "attention": "128x64x16f16"}
+    texts = modules(variants(), choice=Choice(read_variants(WGSL), names))
+    halves = {
+        re.sub(r"\bf16\b", "f32", text): name for text, name in texts.items() if "vec4<f16>" in text
+    }
+    assert set(halves.values()) == {"matmul", "conv2d", "attention_tiled"}
+    assert page.evaluate(COMPILE, [[name, text] for text, name in halves.items()]) == []
 
 
 def test_a_barrier_that_not_all_reach_is_noticed(page: Page) -> None:

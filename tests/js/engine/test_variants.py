@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from diffusion.backends.wgpu_trial import best_of
 from diffusion.model_folder import read_model_folder
 from diffusion.plan.compiler import compile_folder
 from diffusion.plan.schema import write_plan
@@ -22,6 +23,7 @@ CHOICES: list[dict[str, str]] = [
     {name: kind.software for name, kind in TABLE.classes.items()},
     {"few": "64x128x8x2", "many": "128x128x32", "attention": "64x64x16"},
     {"few": BASELINE, "many": "64x64x16"},
+    {"few": "64x128x16f16", "many": "128x128x16f16", "attention": "128x64x16f16"},
 ]
 
 FITTED = """
@@ -36,9 +38,9 @@ const found = [];
 for (const { segments } of plan.stages.values()) {
   for (const planned of segments.flatMap(({ dispatches }) => dispatches)) {
     const sizes = dispatchSizes(planned, symbols);
-    const { constants } = choice.fitted(planned, sizes);
+    const { constants, imports } = choice.fitted(planned, sizes);
     found.push(['TILE_M', 'TILE_N', 'TILE_K', 'BUFFERS'].map((name) => constants.get(name) ?? 0)
-      .concat(dispatchWorkgroups({ ...planned, constants }, sizes, symbols)));
+      .concat(dispatchWorkgroups({ ...planned, constants }, sizes, symbols), imports));
   }
 }
 return [String(choice), found];
@@ -61,7 +63,8 @@ def test_dispatches_take_the_tiles_that_they_take_in_python(
             fitted = choice.fitted(dispatch, values)
             tile = [fitted.constants.get(name, 0) for name in ("TILE_M", "TILE_N", "TILE_K")]
             groups = dispatch_workgroups(fitted, values, symbols)
-            expected.append([*tile, fitted.constants.get("BUFFERS", 0), *groups])
+            buffers = fitted.constants.get("BUFFERS", 0)
+            expected.append([*tile, buffers, *groups, *fitted.imports])
     found = engine("variants", FITTED, "", TEXT, write_plan(plan), sizes, names)
     assert found == [str(choice), expected]
 
@@ -77,14 +80,24 @@ def test_the_same_tables_are_refused(engine) -> None:
 
 
 def test_the_baseline_gives_way_only_to_what_is_clearly_faster(engine) -> None:
+    a, b, half = "64x64x16", "64x128x8x2", "128x128x16f16"
     cases: list[tuple[list[tuple[str, float]], str]] = [
-        ([(BASELINE, 1.0), ("a", 0.97), ("b", 2)], BASELINE),
-        ([(BASELINE, 1.0), ("a", 0.9), ("b", 0.7), ("c", 0.8)], "b"),
-        ([("a", 3)], "a"),
+        ([(BASELINE, 1.0), (a, 0.97), (b, 2)], BASELINE),
+        ([(BASELINE, 1.0), (a, 0.9), (b, 0.7), (half, 0.71)], b),
+        ([(BASELINE, 1.0), (half, 0.81)], BASELINE),
+        ([(BASELINE, 1.0), (half, 0.81), (a, 0.94)], a),
+        ([(BASELINE, 1.0), (half, 0.79), (a, 0.94)], half),
+        ([(a, 3)], a),
         ([], BASELINE),
     ]
-    body = "return args[0].map((times) => m.bestOf(new Map(times)));"
-    assert engine("trial", body, [times for times, _ in cases]) == [best for _, best in cases]
+    body = """
+    const { readVariants } = await import('/static/js/engine/variants.js');
+    const table = readVariants(args[0]);
+    return args[1].map((times) => m.bestOf(table, new Map(times)));
+    """
+    found = engine("trial", body, TEXT, [times for times, _ in cases])
+    assert found == [best for _, best in cases]
+    assert found == [best_of(TABLE, dict(times)) for times, _ in cases]
 
 
 def test_what_a_software_adapter_takes_is_not_tried(engine) -> None:
