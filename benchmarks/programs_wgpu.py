@@ -8,6 +8,7 @@ import json
 import struct
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ STORAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsag
 KINDS = {"f32": 0, "f16": 1, "u32": 2}
 
 
+def accesses(count: int, writes: list[int]) -> tuple[str, ...]:
+    return tuple("storage" if one in writes else "read-only-storage" for one in range(count))
+
+
 class Runner:
     """One device; pipelines are made once for each text and layout."""
 
@@ -35,6 +40,15 @@ class Runner:
         fill = (Path(__file__).parent / "fill.wgsl").read_text()
         self.modules = {**modules, "fill": fill}
         self.nothing = self.gpu.create_buffer(size=16, usage=STORAGE)
+
+    def prepare(self, program: dict[str, Any]) -> None:
+        """Make its pipelines at the same time, as `Device.prepare` does."""
+        keys = {
+            (step["module"], accesses(len(step["buffers"]), step["writes"]))
+            for step in program["steps"]
+        }
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda key: self.pipeline(*key), keys))
 
     def pipeline(self, module: str, accesses: tuple[str, ...]) -> tuple[Any, Any]:
         key = (module, accesses)
@@ -59,10 +73,7 @@ class Runner:
     def command(
         self, module: str, sizes: bytes, buffers: list[Any], writes: list[int], groups: list[int]
     ) -> tuple[Any, Any, list[int]]:
-        accesses = tuple(
-            "storage" if number in writes else "read-only-storage" for number in range(len(buffers))
-        )
-        pipeline, layout = self.pipeline(module, accesses)
+        pipeline, layout = self.pipeline(module, accesses(len(buffers), writes))
         uniform = self.gpu.create_buffer_with_data(
             data=sizes.ljust(UNIFORM_STRIDE, b"\0"), usage=wgpu.BufferUsage.UNIFORM
         )
@@ -98,6 +109,7 @@ class Runner:
             groups = [min(-(-one["bytes"] // 1024), 4096), 1, 1]
             fills.append(self.command("fill", sizes, [buffer], [0], groups))
         start = time.perf_counter()
+        self.prepare(program)
         commands = [
             self.command(
                 step["module"],

@@ -8,7 +8,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ DEFAULT_LIMITS: Final[Mapping[str, int]] = {
 }
 _BUFFER_LIMITS: Final = ("max-buffer-size", "max-storage-buffer-binding-size")
 UNIFORM_STRIDE: Final = 256  # least alignment of a uniform's offset
+_MOST_AT_ONCE: Final = 16  # pipelines being made
 _BEST_FIRST: Final = ("DiscreteGPU", "IntegratedGPU", "Unknown", "CPU")
 
 
@@ -104,16 +106,33 @@ class Device:
         """A dispatch with the constants of the variant that was chosen. sizes: its own."""
         return dispatch if self.choice is None else self.choice.fitted(dispatch, sizes)
 
+    def prepare(self, dispatches: Iterable[Dispatch]) -> None:
+        """Make their pipelines, those that are not there yet at the same time: a driver takes up to
+        a second for one."""
+        new = {
+            key: (dispatch.shader, *rest)
+            for dispatch in dispatches
+            for key, *rest in [self._described(dispatch)]
+            if key not in self._pipelines
+        }
+        with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
+            made = threads.map(lambda one: self._make_pipeline(*one), new.values())
+            self._pipelines.update(zip(new, made, strict=True))
+
     def pipeline(self, dispatch: Dispatch) -> tuple[Any, Any]:
         """Pipeline and bind group layout of a dispatch, made once for each text and layout."""
+        key, *_ = self._described(dispatch)
+        if key not in self._pipelines:
+            self.prepare([dispatch])
+        return self._pipelines[key]
+
+    def _described(self, dispatch: Dispatch) -> tuple[str, str, list[Access]]:
+        """Key, text of the module, and how each binding is accessed."""
         text = self.directives + module_text(self._read, dispatch)
         accesses: list[Access] = [
             binding.access if binding else "read" for binding in dispatch.bindings
         ]
-        key = hashlib.sha256(f"{accesses}{text}".encode()).hexdigest()
-        if key not in self._pipelines:
-            self._pipelines[key] = self._make_pipeline(dispatch.shader, text, accesses)
-        return self._pipelines[key]
+        return hashlib.sha256(f"{accesses}{text}".encode()).hexdigest(), text, accesses
 
     def _make_pipeline(self, label: str, text: str, accesses: Sequence[Access]) -> tuple[Any, Any]:
         entries: list[dict[str, Any]] = [{"binding": 0, "buffer": {"type": "uniform"}}]

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import wgpu
@@ -14,7 +14,7 @@ from diffusion.backends.errors import TooLargeError
 from diffusion.backends.wgpu_device import UNIFORM_STRIDE, Device
 from diffusion.backends.wgpu_pace import Groups, Pace, Part, Task
 from diffusion.plan.expressions import Names, PlanError
-from diffusion.plan.schema import Binding, Plan, Stage
+from diffusion.plan.schema import Binding, Dispatch, Plan, Segment, Stage
 from diffusion.plan.sizes import (
     aligned,
     dispatch_sizes,
@@ -78,6 +78,14 @@ class Weights:
     @property
     def bytes(self) -> int:
         return sum(buffer.size for buffer in self._buffers.values())
+
+
+class _Fitted(NamedTuple):
+    """A dispatch as this device runs it at these sizes."""
+
+    dispatch: Dispatch
+    sizes: tuple[int, ...]
+    workgroups: Groups
 
 
 class _Bound:
@@ -152,12 +160,13 @@ class DeviceRun:
         """Submit the named segments of a stage in their order, or all, `times` over. Does not wait,
         except for kinds of dispatches that were not measured yet, see wgpu_pace.py."""
         wanted = None if segments is None else frozenset(segments)
-        work = [
-            dispatch
+        chosen = [
+            segment
             for segment in self._plan.stages[stage].segments
             if wanted is None or segment.name in wanted
-            for dispatch in self._prepared(stage, segment.name)
-        ] * times
+        ]
+        self._prepare(stage, chosen)
+        work = [bound for part in chosen for bound in self._ready[stage, part.name]] * times
 
         def submit(parts: Sequence[Part]) -> None:
             encoder = self._device.gpu.create_command_encoder()
@@ -184,36 +193,44 @@ class DeviceRun:
         pools = [buffer for pool in self._pools.values() for buffer in pool.values()]
         return sum(buffer.size for buffer in [*pools, *self._shared.values()])
 
-    def _prepared(self, stage: str, segment: str) -> list[_Bound]:
-        if (stage, segment) not in self._ready:
-            self._ready[stage, segment] = self._prepare(stage, segment)
-        return self._ready[stage, segment]
+    def _prepare(self, stage: str, segments: Iterable[Segment]) -> None:
+        """Make what is not there yet: the pipelines of all segments together, then bind groups."""
+        new = {
+            segment.name: self._fitted(segment)
+            for segment in segments
+            if (stage, segment.name) not in self._ready
+        }
+        self._device.prepare([one.dispatch for work in new.values() for one in work])
+        for name, work in new.items():
+            self._ready[stage, name] = self._bind(stage, work)
 
-    def _prepare(self, stage: str, name: str) -> list[_Bound]:
-        """Pipelines and bind groups of a segment; dispatches without a workgroup are left out."""
-        [segment] = [part for part in self._plan.stages[stage].segments if part.name == name]
+    def _fitted(self, segment: Segment) -> list[_Fitted]:
+        """Its dispatches but those without a workgroup."""
         work = []
-        for dispatch in segment.dispatches:
-            sizes = dispatch_sizes(dispatch, self._symbols)
-            fitted = self._device.fitted(dispatch, sizes)
-            workgroups = dispatch_workgroups(fitted, sizes, self._symbols)
+        for planned in segment.dispatches:
+            sizes = dispatch_sizes(planned, self._symbols)
+            dispatch = self._device.fitted(planned, sizes)
+            workgroups = dispatch_workgroups(dispatch, sizes, self._symbols)
             if 0 not in workgroups:
-                work.append((fitted, tuple(sizes.values()), workgroups))
-        places = {sizes: number for number, sizes in enumerate(dict.fromkeys(w[1] for w in work))}
+                work.append(_Fitted(dispatch, tuple(sizes.values()), workgroups))
+        return work
+
+    def _bind(self, stage: str, work: Sequence[_Fitted]) -> list[_Bound]:
+        places = {
+            sizes: number for number, sizes in enumerate(dict.fromkeys(one.sizes for one in work))
+        }
         uniforms = self._uniforms([((0, 0, 0), sizes) for sizes in places])
         prepared = []
-        for dispatch, sizes_of_it, workgroups in work:
+        for dispatch, sizes, workgroups in work:
             pipeline, layout = self._device.pipeline(dispatch)
             entries = []
             for number, binding in enumerate(dispatch.bindings, 1):
                 buffer, size = self._bound(stage, binding)
                 resource = {"buffer": buffer, "offset": 0, "size": size}
                 entries.append({"binding": number, "resource": resource})
-            place = (uniforms, places[sizes_of_it] * UNIFORM_STRIDE)
-            task = Task((id(pipeline), sizes_of_it, workgroups), workgroups)
-            prepared.append(
-                _Bound(pipeline, task, self._binder(layout, entries, sizes_of_it, place))
-            )
+            place = (uniforms, places[sizes] * UNIFORM_STRIDE)
+            task = Task((id(pipeline), sizes, workgroups), workgroups)
+            prepared.append(_Bound(pipeline, task, self._binder(layout, entries, sizes, place)))
         return prepared
 
     def _binder(
