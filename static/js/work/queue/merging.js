@@ -89,8 +89,7 @@ class JobMerge {
     const [one, other] = sides.map(({ job }) => job);
     if (!one && !other) return;
     const removed = [...new Set(sides.flatMap((from) => from.removed))];
-    const images = this.#images(now).filter(({ image }) => (
-      image.state !== 'done' || !removed.includes(image.index)));
+    const images = this.#images(now).filter(({ image }) => !removed.includes(image.index));
     // A side that has forgotten the job cancelled it, or dismissed what failed.
     if (sides.some(({ job, gone }) => !job && gone)) {
       for (const { image } of images) if (!imageEnded(image)) cancel(image, now);
