@@ -87,6 +87,7 @@ class TabWork:
         self._worker_id: UUID | None = None
         self._lease: Lease | None = None
         self._waits: InMemory | None = None  # it has said `work.claim`, and what it has at hand
+        self._own_first: bool | None = None  # as it said last, once it was written
         self._direct: frozenset[str] = frozenset()  # tensors that the tab was not sent
         self._upload: Upload | None = None
         self._received = 0  # bytes that came with the lease
@@ -114,7 +115,7 @@ class TabWork:
             raise MessageError("not-a-worker", "Say work.hello first.")
         match command:
             case "claim":
-                self._claim(message)
+                await self._claim(message)
             case "fetch":
                 await self._with_lease(message, partial(self._fetch, message))
             case "renew":
@@ -191,6 +192,7 @@ class TabWork:
             await self._say_dismissed(Problem("later", HTTPStatus.SERVICE_UNAVAILABLE, detail))
             return
         self._worker_id = worker_id
+        self._own_first = None
         self._faults = 0
         self._heard_at = time.monotonic()
         self._attendant = asyncio.create_task(self._attend(worker_id))
@@ -212,6 +214,7 @@ class TabWork:
                 software=message.get("software") is True,
                 packages=tuple(str(package) for package in _list(message, "packages")),
                 kernels=str(message.get("kernels", "")),
+                own_first=message.get("own_first") is True,
             )
         except ValueError as error:
             raise MessageError("bad-message", str(error)) from None
@@ -240,11 +243,24 @@ class TabWork:
         )
 
     # Waiting -----------------------------------------------------------------------------------
-    def _claim(self, message: dict[str, Any]) -> None:
+    async def _claim(self, message: dict[str, Any]) -> None:
         if self._lease is not None:
             raise MessageError("bad-message", "This tab holds a chunk already.")
-        self._waits = _at_hand(message)
+        at_hand = _at_hand(message)
+        if isinstance(own_first := message.get("own_first"), bool):
+            await self._put_own_first(own_first)
+        self._waits = at_hand
         self._news.set()
+
+    async def _put_own_first(self, first: bool) -> None:
+        if self._worker_id is None or first == self._own_first:
+            return
+        try:
+            await database_sync_to_async(tabs.put_own_first)(self._worker_id, first)
+        except (DatabaseError, InterfaceError):
+            log.exception("the next claim says it again")
+        else:
+            self._own_first = first
 
     async def _attend(self, worker_id: UUID) -> None:
         """Looks, once for all news that come meanwhile, until the tab is no worker any more."""

@@ -6,6 +6,11 @@ encoding, for the first of a job). A worker stays with its image until it is don
 room was paused or a clearly faster worker is idle: that one also begins before slower ones.
 Checks (`checks`) come first: they are short, and who waits for them waits with a finished picture.
 
+A worker whose person wants it so (`Worker.own_first`) looks among that person's chunks first, by
+the same rules, and among all others only when there it finds nothing. So it leaves another's image
+at the end of a chunk; whoever is idle may go on with that one. For other workers nothing changes:
+what was served so was a turn.
+
 `simulation.py` plays the same order forward, to say positions and expected times.
 """
 
@@ -135,6 +140,14 @@ def next_chunk(worker: Worker) -> Chunk | None:
     if check is not None:
         return check
     rivals = _Rivals(worker)
+    if worker.own_first:
+        asked_here = _next_of(chunks.filter(job__client=worker.client), worker, rivals)
+        if asked_here is not None:
+            return asked_here
+    return _next_of(chunks, worker, rivals)
+
+
+def _next_of(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
     own = chunks.filter(image__worker=worker).order_by("created_at", "pk").first()
     if own is not None and not rivals.take_over(own):
         return own

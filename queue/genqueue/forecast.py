@@ -1,9 +1,10 @@
 """Positions and expected times: the queue as it is now, played forward with measured speeds.
 
 It does not know: jobs that others will add, rooms that will be paused or resumed, faults, checks,
-workers that will come or go, and how long it takes to load another model. A job's expected time is
-None while a kind of chunk that it waits for was never measured, and while nobody who is ready may
-do it.
+workers that will come or go, how long it takes to load another model, and that a worker which puts
+its own person's jobs first leaves another's image for them at the end of a chunk. A job's expected
+time is None while a kind of chunk that it waits for was never measured, and while nobody who is
+ready may do it.
 """
 
 import threading
@@ -121,6 +122,7 @@ class _Scene:
             models=frozenset(worker.model_names),
             paces=cache(partial(self._pace, worker.pk)),
             room=worker.room_id,
+            own=worker.client if worker.own_first else None,
         )
 
     def _pace(self, worker_id: UUID, kinds: "_Kinds") -> Pace:

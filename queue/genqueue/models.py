@@ -141,6 +141,9 @@ class Worker(models.Model):
         max_length=40, blank=True, help_text="how a tab's package stores the weights"
     )
     software = models.BooleanField(default=False, help_text="a tab without a GPU of its own")
+    own_first = models.BooleanField(
+        default=False, help_text="what its own person asked for comes before all else"
+    )
     kernels = models.CharField(
         max_length=120, blank=True, help_text="variants of WebGPU kernels; empty: it has none"
     )

@@ -81,12 +81,14 @@ class Hand:
     """A worker that is ready. room: the only one where it helps, or None for the server's own.
 
     paces: by the kind of a job.
+    own: the client whose jobs it does before all others, or None.
     kept: images whose next chunk waits for it.  lost_count: it did something of unknown length.
     """
 
     models: frozenset[str]
     paces: Callable[[Any], Pace]
     room: str | None = None
+    own: str | None = None
     kept: deque[Picture] = field(default_factory=deque)
     lost_count: bool = False
 
@@ -96,6 +98,9 @@ class Hand:
     def can(self, task: Task) -> bool:
         helps = task.helped if self.room is None else self.room == task.room
         return helps and task.model in self.models
+
+    def prefers(self, task: Task) -> bool:
+        return task.client == self.own and self.can(task)
 
     def clearly_faster(self, other: "Hand", task: Task) -> bool:
         ours, theirs = self.pace(task).step, other.pace(task).step
@@ -237,6 +242,12 @@ class Line:
             heapq.heappush(self._open, entry)
         return taken
 
+    def first(self, room: str | None, suits: Callable[[Task], bool]) -> Task | None:
+        """The job in this room of which `take` would give the next image."""
+        place = self.rooms.get(room) if room is not None else None
+        found = place.first(suits) if place is not None else None
+        return found[1] if found is not None else None
+
     def encoded(self, task: Task) -> None:
         """Who encoded goes on with the first image; the others may be begun."""
         task.waiting.extend(task.pictures[1:])
@@ -288,6 +299,7 @@ class Play:
 
     def _hand_out(self, time: float) -> None:
         """Whoever is idle begins something; the fastest is served first."""
+        self._begin_own(time)
         for hand in [hand for hand in self.idle if hand.kept]:
             self._start(hand, hand.kept.popleft(), time)
         for picture in list(self.orphans):
@@ -303,7 +315,29 @@ class Play:
             able = self._fastest(picture.task)
             assert able is not None, "it suits one of them"
             self._start(able, picture, time, encodes)
+            self._begin_own(time)
         self._watch(time)
+
+    def _begin_own(self, time: float) -> None:
+        """Whoever puts its own person's first begins that, unless somebody idle is clearly faster:
+        that one chooses before it."""
+        for hand in [hand for hand in self.idle if hand.own is not None]:
+            begun = (picture for picture in hand.kept if hand.prefers(picture.task))
+            left = (picture for picture in self.orphans if hand.prefers(picture.task))
+            if (kept := next(begun, None)) is not None:
+                hand.kept.remove(kept)
+                self._start(hand, kept, time)
+            elif (orphan := next(left, None)) is not None:
+                self.orphans.remove(orphan)
+                self._start(hand, orphan, time)
+            elif self._chooses(hand) and (taken := self.line.take(hand.prefers)) is not None:
+                picture, encodes = taken
+                self._start(hand, picture, time, encodes)
+
+    def _chooses(self, hand: Hand) -> bool:
+        """Whether nobody idle would begin what this one puts first, before it, by being faster."""
+        waits = self.line.first(hand.room, hand.prefers)
+        return waits is not None and self._fastest(waits, than=hand) is None
 
     def _fastest(self, task: Task, than: Hand | None = None) -> Hand | None:
         able = [

@@ -43,6 +43,7 @@ class Hello:
     device: for people.  software: no GPU, the processor after all.
     packages: ids of the model packages that it has opened.
     kernels: which variants of kernels it runs.
+    own_first: what its own person asks for comes before all else.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Hello:
     software: bool
     packages: tuple[str, ...]
     kernels: str = ""
+    own_first: bool = False
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
@@ -90,6 +92,7 @@ def admit(room_id: str, client_id: str, hello: Hello, network: str = "") -> UUID
                 "software": hello.software,
                 "variant": variants,
                 "kernels": hello.kernels,
+                "own_first": hello.own_first,
                 "model_names": models,
                 "started_at": timezone.now(),
                 "last_seen_at": timezone.now(),
@@ -136,6 +139,16 @@ def stand(worker_id: UUID, client_id: str) -> None:
     if row.state == WorkerState.GONE:
         refuse_unwanted(row.room, client_id)
         roster.set_state(worker_id, row.state, WorkerState.READY, last_seen_at=timezone.now())
+
+
+def put_own_first(worker_id: UUID, first: bool) -> None:
+    """Whether what its own person asked for comes before all else, from the next claim on."""
+    row = Worker.objects.filter(pk=worker_id).only("own_first", "room_id").first()
+    if row is None or row.room_id is None or row.own_first == first:
+        return
+    with transaction.atomic():
+        Worker.objects.filter(pk=worker_id).update(own_first=first)
+        events.announce(row.room_id)  # positions and times may be others
 
 
 def heard(worker_id: UUID) -> None:

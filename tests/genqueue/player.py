@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.test import override_settings
 
-from genqueue import actions, departure, files, forecast, protocol, roster, sweeper, timeline
+from genqueue import actions, departure, files, forecast, protocol, roster, sweeper, tabs, timeline
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Worker
@@ -86,6 +86,7 @@ class Player:
                 "name": call["worker"], "kind": WorkerKind.TAB, "room": room,
                 "client": call["worker"], "device": "gpu", "started_at": self.now,
                 "model_names": call.get("models", ["tiny"]), "last_seen_at": self.now,
+                "own_first": call.get("own_first", False),
             },
         )  # fmt: skip
         if row.state != "ready":
@@ -150,6 +151,8 @@ class Player:
     def _claim(self, call: dict[str, Any]) -> str | None:
         worker = id_of(call["worker"])
         self._heard(worker)
+        if "own_first" in call:
+            tabs.put_own_first(worker, call["own_first"])
         lease = protocol.claim(worker)
         if lease is None:
             return None

@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 
 from genqueue import actions, forecast, protocol
-from genqueue.kinds import ChunkKind
+from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Job, Worker
 from genqueue.representation import job_as_json, jobs_as_json
 from tests.genqueue.clock import Clock
@@ -30,6 +30,13 @@ def fresh_each_time(monkeypatch):
     monkeypatch.setattr(forecast, "REUSED_FOR_SECONDS", 0)
 
 
+def tab_of(person, **columns):
+    return new_worker(
+        f"tab of {person.label}", kind=WorkerKind.TAB, room_id="kitchen", client=person.client_id,
+        **columns,
+    )  # fmt: skip
+
+
 class TestPositions:
     def test_are_the_order_in_which_jobs_start(self, alice, bob, charlie, worker):
         jobs = [
@@ -41,6 +48,17 @@ class TestPositions:
         assert sorted(told.values()) == [1, 2, 3, 4, 5, 6]
         started = [lease.job_id for lease in worker.do_all() if lease.kind == ChunkKind.ENCODE]
         assert started == sorted(told, key=told.__getitem__)
+
+    def test_know_whose_jobs_a_worker_puts_first(self, alice, bob, settings):
+        settings.P2PWEB_SPOT_CHECKS = False
+        jobs = [submit(who) for who in (alice, bob, alice, bob)]
+        told = {job.pk: job_as_json(job)["position"] for job in jobs}
+        hers = tab_of(bob, own_first=True)
+        first = {job.pk: job_as_json(job)["position"] for job in jobs}
+        assert sorted(told.values()) == sorted(first.values()) == [1, 2, 3, 4]
+        assert [first[job.pk] for job in jobs] == [3, 1, 4, 2]
+        started = [lease.job_id for lease in hers.do_all() if lease.kind == ChunkKind.ENCODE]
+        assert started == sorted(first, key=first.__getitem__)
 
     def test_are_gone_once_a_job_runs(self, alice, worker):
         running, waiting = submit(alice), submit(alice)
@@ -147,6 +165,21 @@ class TestExpectedTimes:
             clock.run()
         assert clock.ended[job.pk] < 40.0
         assert told == pytest.approx(clock.ended[job.pk], rel=0.05)
+
+    @pytest.mark.parametrize("factor", [2.0, 4.0, 8.0])
+    def test_know_who_puts_its_own_first(self, alice, bob, settings, factor):
+        """A tab of bob's beside a worker of the server, which serves both in turn."""
+        settings.P2PWEB_SPOT_CHECKS = False
+        settings.P2PWEB_LIMITS = {**settings.P2PWEB_LIMITS, "client_jobs": 100}
+        jobs = [submit(who) for who in (alice, alice, alice, bob, bob, bob, bob)]
+        hands = {new_worker("server"): 4.0, tab_of(bob, own_first=True): factor}
+        for hand, slow in hands.items():
+            measured(hand, slow)
+        told = {job.pk: job_as_json(job)["eta_seconds"] for job in jobs}
+        clock = Clock(hands)
+        with clock.running():
+            clock.run()
+        assert told == pytest.approx(clock.ended, rel=0.15)
 
     def test_count_only_workers_that_have_the_model_and_are_ready(self, alice):
         slow = new_worker("slow", models=("tiny", "huge"))

@@ -142,6 +142,7 @@ export class TabWorker {
   connected() { window.onState({ state: 'waiting' }); }
   disconnected() {}
   limit(share) { window.share = share; }
+  set ownFirst(first) { window.ownFirst = first; }
   pause(reason) { this.paused = true; window.onState({ state: 'paused', reason }); }
   resume() {
     if (this.paused) window.onState({ state: 'waiting' });
@@ -262,6 +263,23 @@ def test_limits_are_those_of_this_browser_and_hold_at_once(large_model):
     page.evaluate('localStorage.setItem(\'p2pweb.power\', \'{"share": 1e9, "hidden": "x"}\')')
     computing(page, BATTERY)
     page.wait_for_function("() => window.share === 1")
+
+
+def test_whose_pictures_come_first_is_kept_and_holds_at_once(large_model):
+    page = large_model
+    computing(page, BATTERY)
+    expect(said(page)).to_have_text("Ready on A GPU: waiting for work.")
+    assert page.evaluate("ownFirst") is False
+    limits(page)
+    own = page.get_by_label("My own pictures first.")
+    expect(own).not_to_be_checked()
+    assert violations(page) == []
+    own.check()
+    page.wait_for_function("() => ownFirst === true")
+    computing(page, BATTERY)
+    page.wait_for_function("() => window.ownFirst === true")
+    limits(page)
+    expect(own).to_be_checked()
 
 
 def test_it_pauses_on_the_battery_and_says_so_to_everybody(large_model, open_page, bob):

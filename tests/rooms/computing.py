@@ -62,9 +62,10 @@ class ComputingTab(Tab):
         assert "bytes" in output, "nothing comes between a message and its bytes"
         return output["bytes"]
 
-    async def claim(self) -> None:
+    async def claim(self, **more) -> None:
         await self.say(
             type="work.claim",
+            **more,
             conditionings=list(self.conditionings),
             latents=[[job, image, step] for (job, image), (step, _) in self.latents.items()],
         )

@@ -75,6 +75,34 @@ async def test_an_idle_tab_is_given_a_chunk_as_soon_as_there_is_one(tab, alice, 
         assert tensors == {}
 
 
+async def test_whose_jobs_come_first_is_what_the_tab_said_last(tab, alice, bob, hints, unchecked):
+    def begun_after(lease):
+        actions.cancel_job(Job.objects.get(pk=lease["job"]))
+        return Job.objects.get(pk=lease["job"]).client
+
+    async def served(mine, **more):
+        await mine.claim(**more)
+        lease, _tensors = await mine.heard()
+        client = await sync_to_async(begun_after)(lease)
+        assert (await mine.heard())[0]["type"] == "work.lost"
+        return client
+
+    # Alice has been served last, so that by the order of turns Bob would be next.
+    await sync_to_async(ask)(alice)
+    async with tab() as mine:
+        assert await served(mine) == alice.client_id
+        for who in (bob, bob, alice, alice):
+            await sync_to_async(ask)(who)
+        assert await served(mine, own_first=True) == alice.client_id
+        await mine.say(type="work.goodbye")
+    async with tab(own_first=True) as mine:
+        assert await served(mine) == alice.client_id
+        assert (await Worker.objects.aget(pk=mine.worker)).own_first
+        await sync_to_async(ask)(alice)
+        assert await served(mine, own_first=False) == bob.client_id
+        assert not (await Worker.objects.aget(pk=mine.worker)).own_first
+
+
 async def test_what_the_tab_has_at_hand_is_not_sent_again(tab, alice):
     await sync_to_async(ask)(alice)
     async with tab() as mine:

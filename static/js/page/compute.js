@@ -160,9 +160,10 @@ export class Compute {
   }
 
   // What the limits allow now.
-  #apply({ share, pause }) {
+  #apply({ share, pause, ownFirst }) {
     if (!this.#worker) return;
     this.#worker.limit(share);
+    this.#worker.ownFirst = ownFirst;
     if (pause) this.#worker.pause(pause);
     else this.#worker.resume();
   }

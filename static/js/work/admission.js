@@ -19,7 +19,7 @@ const MOST_TABS_OF_A_CLIENT = 8;
  * @throws {Problem} unknown-package, too-many-tabs
  */
 export async function admit(hello, page, { id, models, queue, pages }) {
-  const { key, device, software, packages, kernels } = hello;
+  const { key, device, software, packages, kernels, ownFirst } = hello;
   const opened = models.filter((model) => model.packages.some((name) => packages.includes(name)));
   const known = new Set(opened.flatMap((model) => model.packages));
   if (!packages.every((name) => known.has(name))) {
@@ -43,6 +43,7 @@ export async function admit(hello, page, { id, models, queue, pages }) {
     software,
     kernels,
     models: opened.map(({ name }) => name),
+    ownFirst,
   });
   return worker;
 }

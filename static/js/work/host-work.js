@@ -157,6 +157,10 @@ export class HostWork {
   #claim(message) {
     if (this.#lease) throw new MessageError('bad-message', 'This tab holds a chunk already.');
     this.#waits = readAtHand(message);
+    if (typeof message.own_first === 'boolean') {
+      this.#host.queue.putOwnFirst(this.#worker, message.own_first);
+      this.#host.changed();
+    }
     this.#page.hint();
   }
 

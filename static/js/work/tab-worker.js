@@ -75,6 +75,8 @@ export class TabWorker {
   #renewEverySeconds = 10;
   #power;
   #open = false; // the socket is
+  #ownFirst = false;
+  #waits = false; // it has claimed, and holds nothing yet
   #paused = null; // why
   #turn = 0; // of claiming: what rests for an earlier one is over
   #welcome = false; // the server knows this tab as a worker
@@ -142,6 +144,7 @@ export class TabWorker {
       software,
       packages: [this.#engine.packageId],
       kernels: variant,
+      own_first: this.#ownFirst,
     });
   }
 
@@ -172,6 +175,13 @@ export class TabWorker {
   /** Of all the time, at most so much is computed. @param {number} share above 0 and at most 1 */
   limit(share) {
     this.#power.limit(share);
+  }
+
+  /** Whether what its own person asks for comes before all else. @param {boolean} first */
+  set ownFirst(first) {
+    if (this.#ownFirst === first) return;
+    this.#ownFirst = first;
+    if (this.#waits) this.#sayClaim();
   }
 
   /** No worker until `resume`: the chunk goes back with its newest latent. @param {string} reason */
@@ -219,6 +229,7 @@ export class TabWorker {
   }
 
   #drop() {
+    this.#waits = false;
     this.#chunk?.controller.abort();
     this.#chunk = null;
   }
@@ -269,9 +280,15 @@ export class TabWorker {
     if (!this.#welcome) return;
     this.#idleSince = performance.now();
     this.#onState({ state: 'waiting' });
+    this.#sayClaim();
+  }
+
+  #sayClaim() {
+    this.#waits = true;
     const latents = [...this.#latents.values()].map(({ job, image, step }) => [job, image, step]);
     this.#line.say({
       type: 'work.claim', conditionings: [...this.#conditionings.keys()], latents,
+      own_first: this.#ownFirst,
     });
   }
 
@@ -291,6 +308,7 @@ export class TabWorker {
       savedAt: performance.now(), restedMs: 0,
     };
     this.#chunk = chunk;
+    this.#waits = false;
     this.#recruiting?.leave();
     this.#show(chunk);
     try {

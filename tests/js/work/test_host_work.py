@@ -73,6 +73,36 @@ def test_a_tab_makes_a_picture_and_everybody_sees_it_come(run):
     assert settings_from_png(bytes(png)) == settings_of(prompt="a rocket", steps=4).as_dict()
 
 
+def test_whose_jobs_come_first_is_what_the_tab_said_last(run):
+    """Charlie has been served last, so that by the order of turns Bob would be next."""
+    result = run(
+        """const host = await open();
+        const asks = await page(host, CHARLIE), bob = await page(host, BOB);
+        const first = await asks.asks('job.submit', asked());
+        const tab = await worker(host, CHARLIE);
+        const encode = await tab.claims();
+        await asks.asks('job.cancel', { job: encode.job });
+        const job = async (whose) => (await whose.asks('job.submit', asked())).job.id;
+        const jobs = [];
+        for (const who of [bob, bob, asks, asks]) jobs.push(await job(who));
+        const begun = [];
+        const begins = async (more) => {
+          const lease = await tab.claims(more);
+          begun.push(jobs.indexOf(lease.job));
+          await asks.asks('job.cancel', { job: lease.job });
+          await bob.asks('job.cancel', { job: lease.job });
+        };
+        await begins({ own_first: true });
+        await tab.says({ type: 'work.goodbye' });
+        await tab.says({ ...hello, own_first: true });
+        await begins();
+        jobs.push(await job(asks));
+        await begins({ own_first: false });
+        return begun;"""
+    )
+    assert result == [2, 3, 0]
+
+
 def test_what_a_tab_lacks_is_sent_and_what_it_has_is_not(run):
     result = run(
         """const host = await open();

@@ -77,7 +77,7 @@ const story = async (link, ask) => {
     await link.say({ ...named(lease, 'complete'), seconds: 0.001 }, t.toBytes(tensors));
   };
   const hello = { type: 'work.hello', key: 'd'.repeat(32), device: 'A GPU', software: false,
-    packages: [packageId] };
+    packages: [packageId], own_first: 'maybe' };
 
   await hear('room.state');
   for (const message of [
@@ -98,7 +98,7 @@ const story = async (link, ask) => {
   await pause(500);
   link.say(hello);
   await hear('error');
-  link.say({ ...claim, latents: [['x', 'y']] });
+  link.say({ ...claim, latents: [['x', 'y']], own_first: true });
   await hear('error');
   link.say({ ...named({ chunk: 10 ** 9, attempt: 0 }, 'renew') });
   await hear('work.lost');
@@ -112,7 +112,8 @@ const story = async (link, ask) => {
   }
 
   // A picture, with all that may go wrong on the way
-  link.say(claim);
+  link.say({ ...claim, own_first: true });
+  await hear('room.changed');
   const id = await ask.submit({ prompt: 'a rocket', seed: 7, steps: 3, width: 64, height: 64 });
   const encode = await hear('work.lease');
   link.say(claim);

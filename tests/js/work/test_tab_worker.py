@@ -66,10 +66,40 @@ def test_it_says_hello_and_waits_for_a_chunk(run):
     hello, claim = sent
     assert hello == {
         "type": "work.hello", "key": "k", "device": "A GPU", "software": False,
-        "packages": ["p" * 64], "kernels": "few 64x128x8x2",
+        "packages": ["p" * 64], "kernels": "few 64x128x8x2", "own_first": False,
     }  # fmt: skip
-    assert claim == {"type": "work.claim", "conditionings": [], "latents": []}
+    assert claim == {
+        "type": "work.claim", "conditionings": [], "latents": [], "own_first": False,
+    }  # fmt: skip
     assert states[-1] == {"state": "waiting"}
+
+
+def test_whether_its_own_jobs_are_first_is_said_at_once_unless_it_holds_a_chunk(run):
+    result = run(
+        """worker.ownFirst = true;
+        const quiet = sent.length;
+        welcome();
+        worker.ownFirst = true;                   // nothing new
+        worker.ownFirst = false;                  // while it waits
+        const waiting = sent.map(({ type, own_first: first }) => [type, first]);
+        worker.receive(lease('denoise'));
+        const call = await until(() => calls[0]);
+        worker.ownFirst = true;                   // while it computes
+        const computing = said('claim').length;
+        call.resolve(new Float32Array(4));
+        await until(() => said('complete').length);
+        worker.receive({ type: 'work.done', chunk: 7, attempt: 1 });
+        await until(() => said('claim').length > computing);
+        worker.disconnected();
+        worker.ownFirst = false;
+        return [quiet, waiting, computing, said('claim').map(({ own_first: first }) => first)];"""
+    )
+    assert result == [
+        0,
+        [["work.hello", True], ["work.claim", True], ["work.claim", False]],
+        2,
+        [True, False, True],
+    ]
 
 
 def test_what_it_computed_is_at_hand_for_the_next_chunk(run):

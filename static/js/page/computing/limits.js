@@ -1,9 +1,9 @@
-// The limits of "Compute here", kept in this browser: a share of the time, and when to pause. Loaded
-// when somebody opens them, or computes.
+// The limits of "Compute here", kept in this browser: a share of the time, when to pause, and whose
+// pictures come first. Loaded when somebody opens them, or computes.
 
 const KEY = 'p2pweb.power';
 const SHARES = [100, 75, 50, 25];
-const USUAL = { share: 100, hidden: false, battery: true };
+const USUAL = { share: 100, hidden: false, battery: true, own: false };
 
 export class Limits {
   #settings = kept();
@@ -13,6 +13,7 @@ export class Limits {
   #boxes = {
     hidden: document.getElementById('compute-hidden'),
     battery: document.getElementById('compute-battery'),
+    own: document.getElementById('compute-own'),
   };
 
   // Limits that know whether the device runs on its battery. changed(): what they allow may differ
@@ -41,6 +42,11 @@ export class Limits {
     return this.#settings.share / 100;
   }
 
+  // Whether pictures that were asked for here come before those of others.
+  get ownFirst() {
+    return this.#settings.own;
+  }
+
   // Why to pause now: 'battery', 'hidden' or null.
   get pause() {
     if (this.#settings.battery && this.#battery?.charging === false) return 'battery';
@@ -66,11 +72,13 @@ export class Limits {
 
 function kept() {
   try {
-    const { share, hidden, battery } = Object(JSON.parse(localStorage.getItem(KEY)));
+    const stored = Object(JSON.parse(localStorage.getItem(KEY)));
+    const flag = (name) => (typeof stored[name] === 'boolean' ? stored[name] : USUAL[name]);
     return {
-      share: SHARES.includes(share) ? share : USUAL.share,
-      hidden: typeof hidden === 'boolean' ? hidden : USUAL.hidden,
-      battery: typeof battery === 'boolean' ? battery : USUAL.battery,
+      share: SHARES.includes(stored.share) ? stored.share : USUAL.share,
+      hidden: flag('hidden'),
+      battery: flag('battery'),
+      own: flag('own'),
     };
   } catch {
     return USUAL;

@@ -4,6 +4,9 @@
 // a job in order. One turn is one image (with the encoding, for the first of a job). A worker stays
 // with its image until it is done, unless a clearly faster worker is idle: that one also begins
 // before slower ones. Twin of queue/genqueue/fairness.py, for one room.
+//
+// A worker whose person wants it so (`ownFirst`) looks among that person's chunks first, by the same
+// rules, and among all others only when there it finds nothing.
 
 import { Speeds, speedKey } from './cutting.js';
 
@@ -40,6 +43,12 @@ export class Fairness {
    */
   nextChunk(worker) {
     const chunks = this.openTo(worker);
+    const askedHere = worker.ownFirst
+      ? this.#nextOf(chunks.filter((chunk) => this.#isAskedBy(chunk, worker.client)), worker) : null;
+    return askedHere ?? this.#nextOf(chunks, worker);
+  }
+
+  #nextOf(chunks, worker) {
     const own = oldest(chunks.filter((chunk) => this.#keeper(chunk) === worker.id));
     if (own && !this.#isTakenOver(own, worker)) return own;
     const orphan = oldest(chunks.filter((chunk) => this.#isOrphan(chunk)));
@@ -109,6 +118,10 @@ export class Fairness {
 
   #mayDo(worker, chunk) {
     return worker.models.includes(this.#records.jobs.get(chunk.job).settings.model);
+  }
+
+  #isAskedBy(chunk, client) {
+    return this.#records.jobs.get(chunk.job).client === client;
   }
 
   #keeper(chunk) {

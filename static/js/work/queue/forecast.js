@@ -1,9 +1,9 @@
 // What is expected of the waiting jobs: the order in which they will begin, and when they are done.
 //
-// The turns are played forward by the rules of fairness.js, as if each image were one moment; the
-// times follow from that order (ends.js).
+// The turns are played forward by the rules of fairness.js, as if each image were one moment in which
+// every worker begins one; the times follow from that order (ends.js).
 
-import { endsOf } from './ends.js';
+import { canDo, endsOf, prefers } from './ends.js';
 import { jobEnded } from './transitions.js';
 
 /**
@@ -15,7 +15,7 @@ export function forecast(records) {
   const present = records.presentWorkers();
   const models = new Set(present.flatMap((worker) => worker.models));
   const unfinished = [...records.jobs.values()].filter((job) => !jobEnded(job));
-  const turns = inTurn(records, unfinished, models);
+  const turns = inTurn(records, unfinished, present);
   const positions = placesOf(turns);
   const ends = endsOf(records, present, unfinished, turns);
   return new Map(unfinished.map((job) => [job.id, {
@@ -27,12 +27,17 @@ export function forecast(records) {
 
 /** One job for each image that nobody has begun: those that somebody there can do, and after them
  * those that have to wait. */
-function inTurn(records, unfinished, models) {
+function inTurn(records, unfinished, present) {
   const line = new Line(records, unfinished);
+  const canBeDone = (job) => present.some((worker) => canDo(worker, job));
   const turns = [];
-  for (const suits of [({ settings }) => models.has(settings.model), () => true]) {
-    for (let job = line.take(suits); job; job = line.take(suits)) turns.push(job);
+  for (let at = 0; present.length; at = (at + 1) % present.length) {
+    const own = line.take((job) => prefers(present[at], job));
+    const job = own ?? line.take(canBeDone);
+    if (!job) break;
+    turns.push(job);
   }
+  for (let job = line.take(() => true); job; job = line.take(() => true)) turns.push(job);
   return turns;
 }
 

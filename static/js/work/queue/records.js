@@ -67,6 +67,8 @@ import { imageEnded, jobEnded } from './transitions.js';
  * @property {boolean} silent its lease ran out, and it has not been heard of since
  * @property {number} arrivedAt @property {number} heardAt
  * @property {Record<string, import('./cutting.js').Speed>} speeds
+ * @property {boolean} [ownFirst] what its client asked for comes before all else; of workers that
+ *   are there, and not in copies
  */
 
 /** Of one room. */

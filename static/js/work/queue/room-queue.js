@@ -173,11 +173,14 @@ export class RoomQueue {
    * A worker is ready to lease. One that was there already has connected again: what it held goes
    * back unharmed.
    * @param {{id: string, client: string, kind?: string, name: string, device: string,
-   *   software?: boolean, kernels?: string, models: string[]}} worker kernels: which variants it
-   *   runs; models: names of those that it has opened
+   *   software?: boolean, kernels?: string, models: string[], ownFirst?: boolean}} worker kernels:
+   *   which variants it runs; models: names of those that it has opened; ownFirst: what its client
+   *   asks for comes before all else
    * @throws {QueueRefusal} `bad-request`
    */
-  arrive({ id, client, kind = 'tab', name, device, software = false, kernels = '', models }) {
+  arrive({
+    id, client, kind = 'tab', name, device, software = false, kernels = '', models, ownFirst = false,
+  }) {
     const texts = [id, client, kind, name, device];
     refuseUnless(
       texts.every(isName) && Array.isArray(models) && models.every(isName), 'bad-request',
@@ -190,10 +193,19 @@ export class RoomQueue {
     if (worker.state !== 'ready') move('worker', worker, worker.state, 'ready');
     Object.assign(worker, {
       client, kind, name, device, software, kernels, models: [...models], silent: false, arrivedAt: now,
-      heardAt: now,
+      heardAt: now, ownFirst,
     });
     this.#records.workers.set(id, worker);
     this.#records.announce();
+  }
+
+  /** Whether what its client asked for comes before all else, from its next claim on.
+   * @param {string} workerId that is there @param {boolean} first */
+  putOwnFirst(workerId, first) {
+    const worker = this.#records.workers.get(workerId);
+    if (worker.ownFirst === first) return;
+    worker.ownFirst = first;
+    this.#records.announce(); // positions and times may be others
   }
 
   /**

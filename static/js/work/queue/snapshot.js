@@ -35,7 +35,8 @@ const copyOfJob = (job) => ({
     timeline: [...image.timeline], // entries are made anew and never changed
   })),
 });
-const copyOfWorker = (worker) => ({
+// Who goes on from a copy hears from those who come whether their own jobs are first.
+const copyOfWorker = ({ ownFirst: _own, ...worker }) => ({
   ...worker,
   models: [...worker.models],
   speeds: Object.fromEntries(Object.entries(worker.speeds).map(

@@ -9,7 +9,7 @@ import { checkedSnapshot } from '/static/js/work/queue/snapshot-check.js';
 import { Player } from './player.js';
 import { lots } from './simulation.js';
 
-const CLIENTS = ['alice', 'bob', 'charlie'];
+const CLIENTS = ['alice', 'bob', 'charlie', 'one']; // the last one has a worker
 const WORKERS = ['one', 'two', 'three'];
 const FAULTS = [
   'out-of-memory', 'computation-failed', 'worker-lost', 'file-lost', 'result-refused',
@@ -206,7 +206,7 @@ export class Story {
   #arrive(worker) {
     this.#here.add(worker);
     const models = this.#random() < 0.6 ? ['tiny'] : ['tiny', 'rare'];
-    this.#do({ call: 'arrive', worker, models });
+    this.#do({ call: 'arrive', worker, models, own_first: this.#random() < 0.3 });
   }
 
   #claim(worker) {

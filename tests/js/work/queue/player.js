@@ -33,7 +33,7 @@ export class Player {
       case 'arrive':
         queue.arrive({
           id: call.worker, client: call.worker, name: call.worker, device: 'gpu',
-          models: call.models ?? ['tiny'],
+          models: call.models ?? ['tiny'], ownFirst: call.own_first ?? false,
         });
         return 'ok';
       case 'leave':
@@ -103,7 +103,8 @@ export class Player {
     }
   }
 
-  #claim({ worker, as }) {
+  #claim({ worker, as, own_first: first }) {
+    if (first !== undefined) this.queue.putOwnFirst(worker, first);
     const lease = this.queue.claim(worker);
     if (!lease) return null;
     this.leases.set(as, lease);

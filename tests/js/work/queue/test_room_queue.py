@@ -221,6 +221,32 @@ def test_what_is_expected_follows_from_measured_speeds_in_the_order_of_turns(run
     ]
 
 
+def test_who_puts_its_own_first_is_expected_to(run):
+    before, after, positions = run(
+        SCENE
+        + """for (const id of ['one', 'two']) queue.arrive(tab(id));
+        for (const [id, step] of [['one', 1], ['two', 1]]) {
+          queue.submit({ ...request, num_images: 1 }, by(`measured ${id}`));
+          for (let lease; (lease = queue.claim(id));) {
+            now += 1000 * step * (lease.stop - lease.start || 2);
+            queue.complete(lease, `${lease.kind} ${now}`, 0);
+          }
+        }                                               // encode 2, a step 1, decode 2
+        const guest = { client: 'bob' }; // whose both tabs are
+        for (const id of ['a', 'b', 'c']) queue.submit(request, by(id));
+        for (const id of ['x', 'y']) queue.submit(request, { ...guest, id });
+        const expected = (name) => Object.fromEntries(queue.jobs().filter(({ id }) => id.length < 2)
+          .map((job) => [job.id, job[name]]));
+        const before = expected('eta_seconds');
+        queue.putOwnFirst('two', true);
+        return [before, expected('eta_seconds'), expected('position')];"""
+    )
+    # two at a time, of eight seconds each, and bob has not been served before
+    assert before == {"x": 8, "a": 8, "y": 16, "b": 16, "c": 24}
+    assert positions == {"x": 1, "y": 2, "a": 3, "b": 4, "c": 5}
+    assert after == {"x": 8, "y": 8, "a": 16, "b": 16, "c": 24}
+
+
 def test_images_of_a_job_are_expected_side_by_side_once_its_texts_are_there(run):
     result = run(
         SCENE
