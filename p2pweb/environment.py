@@ -5,6 +5,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from rooms.ice import Ice, ice
 from rooms.policy import is_socket
 
 
@@ -46,6 +47,18 @@ def sockets(name: str) -> list[str]:
         if not is_socket(address):
             raise ValueError(f"{name}: {address!r} does not begin with wss:// or ws:// and a host")
     return addresses
+
+
+def ice_servers() -> Ice:
+    """Where tabs of the site learn their address, and what passes on what they cannot send each
+    other. Raises ValueError naming the variable that is not right."""
+    return ice(
+        words("P2PWEB_STUN_SERVERS"),
+        words("P2PWEB_TURN_SERVERS"),
+        username=text("P2PWEB_TURN_USERNAME"),
+        credential=text("P2PWEB_TURN_PASSWORD"),
+        relay_only=flag("P2PWEB_RELAY_ONLY"),
+    )
 
 
 def database_url(base_dir: Path, data_dir: Path) -> str:

@@ -190,6 +190,7 @@ P2PWEB_RELAY_LIMITS = {
 # Tabs of a room talk directly, when their people agree; they meet over our relay and over these.
 P2PWEB_MESH = environment.flag("P2PWEB_MESH", True)
 P2PWEB_RELAYS = environment.sockets("P2PWEB_RELAYS")
+P2PWEB_ICE = environment.ice_servers()  # STUN and TURN
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",

@@ -3,6 +3,7 @@
 With htmx an answer is a partial; without JavaScript a whole page, or a redirect back to it.
 """
 
+import json
 import re
 from functools import cache, cached_property
 from http import HTTPStatus
@@ -131,7 +132,7 @@ class RoomPage:
             "qr": qr_code(share_url),
             "modules": modules(),
             "listed": self.row is not None and self.row.listed,
-            "mesh": {"relays": " ".join(settings.P2PWEB_RELAYS)} if settings.P2PWEB_MESH else None,
+            "mesh": _mesh() if settings.P2PWEB_MESH else None,
             "tabs_help": self.row is None or self.row.tabs_help,
             **more,
         }
@@ -161,6 +162,17 @@ class RoomPage:
 
     def back(self) -> HttpResponse:
         return see(self.url)
+
+
+def _mesh() -> dict[str, Any]:
+    """How tabs of the site meet directly. may_hide: a visitor may choose to be met over the TURN
+    server alone; where the site wants that of all, there is nothing to choose."""
+    ways = settings.P2PWEB_ICE
+    return {
+        "relays": " ".join(settings.P2PWEB_RELAYS),
+        "ice": json.dumps(ways),
+        "may_hide": bool(ways["turn"]) and not ways["relayOnly"],
+    }
 
 
 def _over_budget(request: HttpRequest) -> Problem | None:

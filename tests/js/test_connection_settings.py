@@ -6,33 +6,19 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.test import override_settings
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from diffusion.random_model import write_random_model
-from tests.browser import listen_for_errors, violations
-from tests.js.exported import StaticHost, exported
-from tests.js.room.conftest import rtc_chromium
+from tests.browser import violations
+from tests.js.exported import StaticHost
+from tests.js.room.conftest import RTC_SPY, rtc_chromium
 from tests.js.room.relays import CarelessRelay
+from tests.js.visiting import Visit, host, peers, relay, visit
 
-__all__ = ["rtc_chromium"]
+__all__ = ["host", "relay", "rtc_chromium", "visit"]
+
+Open = Callable[..., Page]
 
 TURN = "turn:127.0.0.1:9?transport=udp"  # where nobody answers
-
-# What every connection of the page was configured with
-SPY = """window.configured = [];
-window.RTCPeerConnection = class extends RTCPeerConnection {
-  constructor(settings) {
-    super(settings);
-    window.configured.push(settings);
-  }
-};"""
-
-
-@pytest.fixture(scope="module")
-def relay() -> Iterator[CarelessRelay]:
-    with CarelessRelay() as relay:
-        yield relay
 
 
 @pytest.fixture(scope="module")
@@ -41,40 +27,18 @@ def other_relay() -> Iterator[CarelessRelay]:
         yield relay
 
 
-@pytest.fixture(scope="module")
-def host(relay, tmp_path_factory) -> Iterator[StaticHost]:
-    root = tmp_path_factory.mktemp("exported")
-    write_random_model(root / "models/tiny")
-    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
-    with site, exported(root / "host", "--relay", relay.url) as running:
-        yield running
-
-
-Open = Callable[..., Page]
-
-
 @pytest.fixture
-def open_room(rtc_chromium: Browser, host: StaticHost) -> Iterator[Open]:
+def open_room(visit: Visit, host: StaticHost) -> Open:
     """open_room("kitchen", agreed=True): a browser of its own in that room, which has agreed to
-    what others see there. Fails when a script had an error or the policy stopped anything."""
-    contexts = []
-    errors: list[str] = []
+    what others see there."""
 
     def open_(room: str, *, agreed: bool = False, **options) -> Page:
-        contexts.append(rtc_chromium.new_context(**options))
-        contexts[-1].set_default_timeout(10_000)
-        contexts[-1].add_init_script(SPY)
-        page = contexts[-1].new_page()
-        listen_for_errors(page, errors)
-        page.goto(f"{host.url}room.html#{room}")
+        page = visit(f"{host.url}room.html#{room}", script=RTC_SPY, **options)
         if agreed:
             page.get_by_role("button", name="Meet the others").click()
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
+    return open_
 
 
 def dialog(page: Page):
@@ -102,10 +66,6 @@ LABELS = {
 
 def said(page: Page):
     return page.locator('[data-meeting="said"]')
-
-
-def peers(page: Page):
-    return page.get_by_role("list", name="Peers").locator("> li")
 
 
 def test_another_relay_is_used_at_once_and_remembered_but_is_in_no_link(

@@ -6,62 +6,30 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.test import override_settings
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from diffusion.random_model import write_random_model
-from tests.browser import listen_for_errors, violations
-from tests.js.exported import StaticHost, exported
+from tests.browser import violations
+from tests.js.exported import StaticHost
 from tests.js.room.conftest import rtc_chromium
-from tests.js.room.relays import CarelessRelay
+from tests.js.visiting import Visit, host, peers, relay, visit
 
-__all__ = ["rtc_chromium"]
+__all__ = ["host", "relay", "rtc_chromium", "visit"]
 
 LINK = re.compile(r"/room\.html#[A-Za-z0-9_-]{22}-private/\?key=[A-Za-z0-9_-]{32}$")
 OTHER_KEY = "z" * 32
 
 
-@pytest.fixture(scope="module")
-def relay() -> Iterator[CarelessRelay]:
-    with CarelessRelay() as relay:
-        yield relay
-
-
-@pytest.fixture(scope="module")
-def host(relay, tmp_path_factory) -> Iterator[StaticHost]:
-    root = tmp_path_factory.mktemp("exported")
-    write_random_model(root / "models/tiny")
-    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
-    with site, exported(root / "host", "--relay", relay.url) as running:
-        yield running
-
-
-Open = Callable[..., Page]
-
-
 @pytest.fixture
-def open_page(rtc_chromium: Browser, host: StaticHost) -> Iterator[Open]:
-    """open_page(address): in a browser of its own. Fails when a script had an error, or the policy
-    stopped anything."""
-    contexts = []
-    errors: list[str] = []
+def open_page(visit: Visit, host: StaticHost):
+    """open_page(address): in a browser of its own, which logs no error at all."""
 
     def open_(address: str = host.url, **options) -> Page:
-        contexts.append(rtc_chromium.new_context(**options))
-        contexts[-1].set_default_timeout(10_000)
-        page = contexts[-1].new_page()
-        listen_for_errors(page, errors, console=True)
-        page.goto(address)
-        return page
+        return visit(address, console=True, **options)
 
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
+    return open_
 
 
 @pytest.fixture
@@ -87,10 +55,6 @@ def without_key(link: str) -> str:
 
 def meets(page: Page) -> None:
     page.get_by_role("button", name="Meet the others").click()
-
-
-def peers(page: Page):
-    return page.get_by_role("list", name="Peers").locator("> li")
 
 
 def test_two_with_the_link_meet_and_nobody_else_hears_the_password(open_page, host, relay, link):

@@ -14,7 +14,7 @@ import { announcement, nameOf, titleOf } from 'page/title.js';
 const DRAWN_EVERY_MS = 3000; // also when nothing is said: ways to others change
 const LOST_AFTER_MS = 1500; // most losses are made good sooner; the page need not jump for them
 
-const { room: id, client: label, rooms, relays, mesh } = document.body.dataset;
+const { room: id, client: label, rooms, relays, mesh, ice } = document.body.dataset;
 const serverless = relays !== undefined; // an exported page
 const heading = document.querySelector('h1');
 const powered = (element) => window.htmx?.process(element);
@@ -93,7 +93,8 @@ async function roomLine() {
 async function siteMesh() {
   const { SiteMesh } = await import('page/mesh/site-mesh.js');
   const others = mesh.split(' ').filter(Boolean);
-  return new SiteMesh({ room: id, socket, waits: () => room.waiting.length > 0, relays: others });
+  const waits = () => room.waiting.length > 0;
+  return new SiteMesh({ room: id, socket, waits, relays: others, ice: JSON.parse(ice) });
 }
 
 // Messages that come together are drawn together; a hidden tab draws too, for its title.

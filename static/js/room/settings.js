@@ -92,6 +92,19 @@ export function rtcConfig({ iceServers = PUBLIC_ICE_SERVERS, relayOnly = false }
 }
 
 /**
+ * The servers that were chosen, as RTCPeerConnection takes them.
+ * @param {object} chosen
+ * @param {string[]|null} chosen.stun addresses; empty: public ones; null: none
+ * @param {string[]} chosen.turn addresses of one TURN server, or none
+ * @param {string} chosen.username of that @param {string} chosen.credential
+ * @returns {RTCIceServer[]} not checked
+ */
+export function iceServersOf({ stun, turn, username, credential }) {
+  const asked = stun?.length ? [{ urls: stun }] : PUBLIC_ICE_SERVERS;
+  return [...(stun ? asked : []), ...(turn.length ? [{ urls: turn, username, credential }] : [])];
+}
+
+/**
  * What one agrees to by joining, in one sentence.
  * @param {{relayOnly?: boolean, isPrivate?: boolean, name?: string}} settings name: that others see
  */

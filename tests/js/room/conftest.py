@@ -15,6 +15,15 @@ __all__ = ["bare_relay"]
 # Where no mDNS answers, the names by which browsers hide addresses of the own network lead nowhere
 RTC = "--disable-features=WebRtcHideLocalIpsWithMdns"
 
+# What every connection of a page was configured with: `configured`
+RTC_SPY = """window.configured = [];
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(settings) {
+    super(settings);
+    window.configured.push(settings);
+  }
+};"""
+
 
 @pytest.fixture(scope="module")
 def rtc_chromium() -> Iterator[Browser]:

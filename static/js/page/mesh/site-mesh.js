@@ -2,7 +2,8 @@
 // who only watches needs nobody. Tabs of exported pages that share a relay are there as well.
 //
 // - What others see of this tab is said before, and nobody is looked for until somebody here agrees,
-//   once for each room, as in an exported page.
+//   once for each room, as in an exported page. Who hides their address is met over the site's TURN
+//   server alone; choosing otherwise means to leave and to meet anew, and work goes on meanwhile.
 // - The server hears under which id others reach this tab, and every page can tell by it which of
 //   its peers are met and how far away they are: the event `mesh` of the document.
 // - While the site has no work for it, it computes for the exported pages (work/two-queues.js).
@@ -10,10 +11,11 @@
 
 import { agree, agreed } from 'page/serverless/agreements.js';
 import { ownClient } from 'page/serverless/client.js';
+import { Hiding } from 'page/mesh/hiding.js';
 import { MeshList } from 'page/mesh/mesh-list.js';
 import { naming, ownName } from 'page/people/own-name.js';
 import { P2PNetwork } from 'room/p2p-network.js';
-import { whatOthersSee } from 'room/settings.js';
+import { iceServersOf, whatOthersSee } from 'room/settings.js';
 import { CHANNEL, Exchange } from 'work/exchange.js';
 import { HostTimers } from 'work/host-timers.js';
 import { TwoQueues } from 'work/two-queues.js';
@@ -40,13 +42,16 @@ export class SiteMesh {
   #room;
   #socket;
   #relays;
+  #ice;
+  #hiding;
   #waits;
   #network = null;
-  #entering = null; // the promise of its join
-  #joining = null; // AbortController
-  #left = Promise.resolve();
+  #begun = null; // AbortController, from begin to leave
+  #attempt = null; // AbortController of the present way of meeting others
+  #turn = Promise.resolve(); // one way after the other: a tab is in one room at a time
+  #here = false; // it looks for others
   #signalling = null;
-  #timers = null; // once it is here
+  #timers = null; // once it was here
   #list;
   #box = document.getElementById('meeting');
   #served = new Map(); // label -> what becomes of a channel that others open under it
@@ -70,9 +75,13 @@ export class SiteMesh {
    * @param {import('work/two-queues.js').Wire} page.socket to the site
    * @param {() => boolean} page.waits whether something waits in the room's queue at the site
    * @param {string[]} page.relays besides the site's own
+   * @param {Parameters<typeof iceServersOf>[0] & {relayOnly: boolean}} page.ice what the site's
+   *   owner has set; relayOnly: nobody shows their address
    */
-  constructor({ room, socket, waits, relays }) {
+  constructor({ room, socket, waits, relays, ice }) {
     this.#room = room;
+    this.#ice = ice;
+    this.#hiding = new Hiding(ice.relayOnly, () => this.#network && this.#meet());
     this.#socket = socket;
     this.#waits = waits;
     this.#relays = [ownRelay(), ...relays];
@@ -81,55 +90,68 @@ export class SiteMesh {
 
   /** Looks for the others, when somebody agrees to it. Returns at once. */
   begin() {
-    const joining = new AbortController();
-    const network = new P2PNetwork();
-    this.#joining = joining;
-    this.#network = network;
-    this.exchange = new Exchange(network);
+    this.#begun = new AbortController();
+    this.#network = new P2PNetwork();
+    this.exchange = new Exchange(this.#network);
     this.queues = new TwoQueues(this.#socket, this.#waits);
-    this.#join(network, joining.signal).catch((error) => {
-      if (joining.signal.aborted) return;
-      this.#say('The others could not be looked for. Everything goes over the server.');
-      reportError(error);
-    });
+    this.#meet();
   }
 
   /** The connection to the site is there, for the first time or anew. */
   opened() {
-    if (this.#timers) this.#tellSite(this.#network.id);
+    if (this.#here) this.#tellSite(this.#network.id);
   }
 
   /** Others are told at once. */
   leave() {
-    this.#joining?.abort();
+    this.#begun?.abort();
     this.exchange?.close();
     this.queues?.close();
     this.#timers?.close();
-    if (this.#timers) this.#tellSite(null);
-    if (this.#entering) this.#left = gone(this.#network, this.#entering);
-    this.#network = this.#entering = this.#joining = this.#timers = this.#signalling = null;
+    const network = this.#network;
+    this.#turn = this.#turn.then(() => network?.leave());
+    this.#isGone();
+    this.#network = this.#begun = this.#attempt = this.#timers = null;
     this.exchange = this.queues = null;
     this.#box.hidden = true;
     this.#tell();
   }
 
-  async #join(network, signal) {
+  /** The present way of meeting others ends, whatever it has come to, and the one now chosen
+   * begins. */
+  #meet() {
+    this.#attempt?.abort();
+    this.#attempt = new AbortController();
+    const signal = AbortSignal.any([this.#begun.signal, this.#attempt.signal]);
+    const network = this.#network;
     this.#box.hidden = false;
-    if (!agreed(this.#room, false) && !await this.#ask(signal)) return;
-    agree(this.#room, false);
+    this.#isGone();
+    this.#turn = this.#turn.then(() => this.#meetUntil(signal, network)).catch((error) => {
+      if (signal.aborted) return;
+      this.#say('The others could not be looked for. Everything goes over the server.');
+      reportError(error);
+    });
+  }
+
+  async #meetUntil(signal, network) {
+    await network.leave();
+    if (signal.aborted) return;
+    const hidden = this.#hiding.chosen;
+    if (!agreed(this.#room, hidden) && !await this.#ask(hidden, signal)) return;
+    agree(this.#room, hidden);
     this.#say('Looking for others.');
-    await this.#left; // a tab is in one room at a time
-    signal.throwIfAborted();
     const { id: client } = await ownClient();
-    signal.throwIfAborted();
+    if (signal.aborted) return;
     const tell = () => {
       if (network !== this.#network) return;
       this.queues.met();
       this.#tell();
     };
-    this.#entering = network.join({
+    await network.join({
       room: this.#room,
       relays: this.#relays,
+      iceServers: iceServersOf(this.#ice),
+      relayOnly: hidden,
       name: nameOfTab(),
       about: { site: {} },
       onPeer: tell,
@@ -142,14 +164,22 @@ export class SiteMesh {
       },
       onProblem: ({ message }) => this.#say(message),
     });
-    await this.#entering;
-    signal.throwIfAborted();
+    if (signal.aborted) return; // whoever comes after this leaves
     naming.addEventListener('change', () => network.announce({ name: nameOfTab() }), { signal });
-    this.#timers = new HostTimers();
-    this.#timers.every(TELLS_EVERY_MS, tell);
-    this.queues.meets({ network, client, timers: this.#timers, moved: tell });
+    this.#here = true;
+    if (!this.#timers) {
+      this.#timers = new HostTimers();
+      this.#timers.every(TELLS_EVERY_MS, tell);
+      this.queues.meets({ network, client, timers: this.#timers, moved: tell });
+    }
     this.#tellSite(network.id);
     tell();
+  }
+
+  #isGone() {
+    if (this.#here) this.#tellSite(null);
+    this.#here = false;
+    this.#signalling = null;
   }
 
   #visited(channel) {
@@ -159,9 +189,9 @@ export class SiteMesh {
     else channel.close();
   }
 
-  #ask(signal) {
+  #ask(relayOnly, signal) {
     const button = this.#part('agree');
-    this.#say(`${whatOthersSee({ name: ownName() })} Tabs that have met give each other what they have computed, and `
+    this.#say(`${whatOthersSee({ relayOnly, name: ownName() })} Tabs that have met give each other what they have computed, and `
       + 'this one also computes for exported pages of this room while nothing waits here.');
     button.hidden = false;
     return new Promise((resolve) => {
@@ -179,7 +209,7 @@ export class SiteMesh {
   }
 
   #tell() {
-    const id = this.#timers ? this.#network.id : null;
+    const id = this.#here ? this.#network.id : null;
     const peers = id === null ? [] : this.#network.peers.map(shown);
     const exchanged = this.exchange && { ...this.exchange.counts };
     const isAway = this.queues?.isAway ?? false;
@@ -201,12 +231,6 @@ export class SiteMesh {
 
 /** Tabs of exported pages show it: where this tab comes from is said in it. */
 const nameOfTab = () => `${ownName() || 'tab'} at ${location.host}`;
-
-/** When the next network may be joined. */
-async function gone(network, entering) {
-  await entering.catch(() => {});
-  await network.leave();
-}
 
 /** @param {import('room/peer.js').Peer} peer @returns {MeshPeer} */
 const shown = ({ id, name, about, roundTripMs }) =>

@@ -2,7 +2,7 @@
 // Kept in this browser for all rooms of the page, and never part of a link.
 
 import { NetworkError } from 'room/errors.js';
-import { checkIceServers, checkRelays, PUBLIC_ICE_SERVERS, rtcConfig } from 'room/settings.js';
+import { checkIceServers, checkRelays, iceServersOf, rtcConfig } from 'room/settings.js';
 
 const KEY = 'p2pweb.connection';
 const MOST_ADDRESSES = 8; // of STUN, and of a TURN server
@@ -79,12 +79,9 @@ export function whatIsWrong({ relays, stun, turn, username, credential, relayOnl
  * @param {string[]} pageRelays those of the export
  * @returns {{relays: string[], iceServers?: RTCIceServer[], relayOnly: boolean}} for P2PNetwork.join
  */
-export function joinOptions({ relays, stun, turn, username, credential, relayOnly }, pageRelays) {
-  const asked = stun.length ? [{ urls: stun }] : PUBLIC_ICE_SERVERS;
+export function joinOptions({ relays, relayOnly, ...ice }, pageRelays) {
   return {
-    relays: relays.length ? relays : pageRelays,
-    iceServers: turn.length ? [...asked, { urls: turn, username, credential }] : asked,
-    relayOnly,
+    relays: relays.length ? relays : pageRelays, iceServers: iceServersOf(ice), relayOnly,
   };
 }
 
