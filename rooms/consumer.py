@@ -49,6 +49,7 @@ class RoomConsumer(RoomSocket):
         self.peer_id = secrets.token_hex(8)
         self._sent: RoomState | None = None
         self._joined = False
+        self._told_status = ""  # as it said last
         self.begin()
         client = client_from_cookies(self.scope.get("cookies", {})) or new_client_id()
         address = (self.scope.get("client") or ["unknown"])[0]
@@ -104,7 +105,10 @@ class RoomConsumer(RoomSocket):
     async def _status(self, status: object) -> None:
         if status is not None and status not in presence.STATUSES:
             raise MessageError("bad-message", "There is no such status.")
-        await self._says(status="" if status is None else str(status))
+        said = "" if status is None else str(status)
+        if said != self._told_status and await self._affords_news():
+            self._told_status = said
+            await self._says(status=said)
 
     async def _beat(self, message: dict[str, Any]) -> None:
         whole(message, "revision")

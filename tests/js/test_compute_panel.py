@@ -1,5 +1,7 @@
 """The panel "This tab": a sentence for every state, and nothing loaded before it is asked for."""
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -297,6 +299,29 @@ def test_it_pauses_on_the_battery_and_says_so_to_everybody(large_model, open_pag
     page.get_by_role("button", name="Compute on battery too").click()
     expect(page.get_by_role("button", name="Compute on battery too")).to_have_count(0)
     expect(limits(page)[2]).not_to_be_checked()
+
+
+def test_a_cable_that_comes_and_goes_is_told_at_most_once_a_second(large_model):
+    page = large_model
+    said = []
+
+    def sent(text):
+        if isinstance(text, str) and '"peer.status"' in text:
+            said.append(json.loads(text)["status"])
+
+    page.on("websocket", lambda socket: socket.on("framesent", sent))
+    computing(page, BATTERY)
+    page.wait_for_timeout(1500)
+    del said[:]
+    for _ in range(10):
+        page.evaluate("charging(false); charging(true);")
+    page.evaluate("charging(false)")
+    page.wait_for_timeout(2500)
+    assert said[-1] == "battery"
+    assert len(said) <= 3
+    page.evaluate("charging(true)")
+    page.wait_for_timeout(1500)
+    assert said[-1] is None
 
 
 def test_it_pauses_while_hidden_only_where_that_is_wanted(large_model):

@@ -123,6 +123,13 @@ async def test_everybody_is_told_who_comes_and_goes(alice, bob, kitchen):
             pass
 
 
+async def closed_with(tab: Tab) -> int:
+    """The code with which the site has closed its socket."""
+    while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
+        pass
+    return message["code"]
+
+
 async def test_a_name_is_seen_by_all_until_its_tab_goes_and_is_only_a_line(alice, bob, kitchen):
     async with Tab(alice) as tab, Tab(bob) as theirs:
         await theirs.next("room.state")
@@ -139,17 +146,13 @@ async def test_who_is_called_something_else_all_the_time_is_closed(alice, kitche
     async with Tab(alice) as tab:
         for number in range(7):
             await tab.say(type="peer.name", name=f"number {number}")
-        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
-            pass
-        assert message["code"] == room_socket.CLOSE_FLOOD
+        assert await closed_with(tab) == room_socket.CLOSE_FLOOD
 
 
 async def test_a_tab_that_says_nothing_is_gone(alice, kitchen, monkeypatch):
     monkeypatch.setattr(room_socket, "GONE_AFTER_SECONDS", 0.5)
     async with Tab(alice) as tab:
-        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
-            pass
-        assert message["code"] == room_socket.CLOSE_GONE
+        assert await closed_with(tab) == room_socket.CLOSE_GONE
 
 
 @pytest.mark.parametrize(
@@ -186,13 +189,24 @@ async def test_what_is_no_message_is_refused_by_code_and_the_socket_lives(
         await tab.next("room.state")
 
 
+async def test_who_says_again_and_again_how_they_are_is_closed_and_who_repeats_it_is_not(
+    alice, bob, kitchen
+):
+    async with Tab(alice) as tab, Tab(bob) as theirs:
+        for _ in range(12):
+            await tab.say(type="peer.status", status="loading")
+        await tab.say(type="peer.beat", revision=0)
+        await tab.next("peer.beat")
+        for status in ["hidden", "battery"] * 4:
+            await theirs.say(type="peer.status", status=status)
+        assert await closed_with(theirs) == room_socket.CLOSE_FLOOD
+
+
 async def test_a_flood_of_messages_closes_the_socket(alice, kitchen):
     async with Tab(alice) as tab:
         for _ in range(room_socket.MESSAGE_BURST + 5):
             await tab.socket.send_to(text_data="{}")
-        while (message := await tab.socket.receive_output(timeout=5))["type"] != "websocket.close":
-            pass
-        assert message["code"] == room_socket.CLOSE_FLOOD
+        assert await closed_with(tab) == room_socket.CLOSE_FLOOD
 
 
 @pytest.mark.parametrize(

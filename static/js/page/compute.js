@@ -5,6 +5,7 @@ const params = new URLSearchParams(location.search);
 const ALLOW = 'allow-software-gpu';
 const allowSoftware = params.get(ALLOW) === '1';
 const STOPPED = 'p2pweb.stopped';
+const STATUS_EVERY_MS = 1000; // at most
 const FIRST = 'Your graphics processor can help to make the pictures of this room.';
 
 export class Compute {
@@ -21,6 +22,8 @@ export class Compute {
   #words = null; // page/computing/sentences.js, with the worker
   #room = { paused: false, waiting: 0 };
   #status = null; // that the others are told
+  #told = null; // that they were told last
+  #telling = false; // not again so soon
   #panel = document.getElementById('compute');
   #button = document.getElementById('compute-here');
   #said = document.getElementById('compute-said');
@@ -56,7 +59,8 @@ export class Compute {
     this.#connected = true;
     this.#desk?.connected();
     this.#mesh?.opened();
-    if (this.#status) this.#sayStatus();
+    this.#told = null; // by this connection
+    this.#sayStatus();
   }
 
   closed() {
@@ -223,13 +227,20 @@ export class Compute {
 
   // The others see why this tab computes nothing; that it does they see by itself.
   #tell(status) {
-    if (this.#status === status) return;
     this.#status = status;
-    this.#sayStatus();
+    if (!this.#telling) this.#sayStatus();
   }
 
+  // Who says it too often is taken for somebody who floods the room.
   #sayStatus() {
-    if (this.#connected) this.#socket.send({ type: 'peer.status', status: this.#status });
+    if (!this.#connected || this.#status === this.#told) return;
+    this.#told = this.#status;
+    this.#socket.send({ type: 'peer.status', status: this.#status });
+    this.#telling = true;
+    setTimeout(() => {
+      this.#telling = false;
+      this.#sayStatus();
+    }, STATUS_EVERY_MS);
   }
 
   // aloud: what changes many times a second is not read out.

@@ -26,7 +26,7 @@ export const CLOSE_FLOOD = 4008;
 
 const ORDERS = ['job', 'picture', 'blob'];
 const STATUSES = ['loading', 'hidden', 'battery', 'unable'];
-const COST_OF_A_NAME = 10; // everybody is sent the list of peers
+const COST_OF_NEWS = 10; // messages: everybody is sent the list of peers
 
 /** What `RoomHost.attach` gives: the host's end of one wire. */
 export class HostPage {
@@ -189,19 +189,22 @@ export class HostPage {
     if (status !== null && !STATUSES.includes(status)) {
       throw new MessageError('bad-message', 'There is no such status.');
     }
-    if (status === this.status) return;
+    if (status === this.status || !this.#affordsNews()) return;
     this.status = status;
     this.#host.peersChanged();
   }
 
   #rename(message) {
     const name = plainName(text(message, 'name', 4 * LONGEST_NAME));
-    if (!this.#spends(this.#messages, COST_OF_A_NAME)) {
-      this.#flooded();
-      return;
-    }
+    if (!this.#affordsNews()) return;
     this.name = name;
     this.#host.peersChanged();
+  }
+
+  #affordsNews() {
+    const affords = this.#spends(this.#messages, COST_OF_NEWS);
+    if (!affords) this.#flooded();
+    return affords;
   }
 
   // From the host ---------------------------------------------------------------------------------

@@ -50,6 +50,25 @@ def test_a_page_says_what_its_person_is_called_also_the_hosts_own(run):
     assert flooded is not None
 
 
+def test_who_says_again_and_again_how_they_are_is_closed_and_who_repeats_it_is_not(run):
+    closed, told = run(
+        """const host = await open();
+        const mine = await page(host), theirs = await page(host, BOB);
+        const statuses = async (page, list) => {
+          for (const status of list) await page.says({ type: 'peer.status', status });
+        };
+        await statuses(theirs, Array(12).fill('loading'));
+        const repeats = theirs.closed;
+        const told = mine.of('room.peers').at(-1).peers.map(({ status }) => status);
+        await statuses(theirs, ['hidden', 'battery', 'hidden', 'battery', 'hidden', 'battery']);
+        const own = await page(host, ALICE, { here: true });
+        await statuses(own, Array(20).fill(['hidden', 'battery']).flat());
+        return [[repeats, theirs.closed, own.closed], told];"""
+    )
+    assert closed == [None, 4008, None]
+    assert told == [None, "loading"]
+
+
 def test_a_burst_of_changes_comes_as_few_messages_and_each_builds_on_the_one_before(run):
     result = run(
         """const host = await open();
