@@ -4,7 +4,6 @@ docs/api-websocket.md describes both; over what they go is another one's matter.
 several threads.
 """
 
-import json
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Final, Self, TypeGuard
@@ -44,18 +43,18 @@ class Conversation(ABC):
         """Who waits in `hear` hears LineClosedError. May be called again."""
 
     @abstractmethod
-    def _send(self, text: str, data: bytes) -> None:
+    def _send(self, message: Message, data: bytes) -> None:
         """A message, and what follows it in pieces: nothing else comes in between."""
 
     @abstractmethod
-    def _received(self) -> str | bytes:
-        """Waits for the next message, or the next piece."""
+    def _received(self) -> object:
+        """Waits for the next message, as JSON reads it, or for the next piece: bytes."""
 
     def say(self, message: Message, data: bytes = b"") -> None:
         """data: what follows the message."""
         if data:
             message = {**message, "bytes": len(data)}
-        self._send(json.dumps(message), data)
+        self._send(message, data)
 
     def hear(self) -> tuple[Message, bytes]:
         """Waits for the next message, with its bytes."""
@@ -73,11 +72,7 @@ class Conversation(ABC):
         return message, b"".join(pieces)
 
     def _message(self) -> Message:
-        text = self._received()
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise LineClosedError("What came is no message.") from error
+        message = self._received()
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise LineClosedError("What came is no message.")
         return message

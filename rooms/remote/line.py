@@ -1,5 +1,6 @@
 """The helper's end of its WebSocket at a site."""
 
+import json
 import ssl
 import threading
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from rooms.remote.address import Admission
-from rooms.remote.conversation import Conversation, LineClosedError
+from rooms.remote.conversation import Conversation, LineClosedError, Message
 from rooms.uploads import PIECE_BYTES, pieces_of
 
 
@@ -59,17 +60,20 @@ class Line(Conversation):
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, text: str, data: bytes) -> None:
+    def _send(self, message: Message, data: bytes) -> None:
         try:
             with self._sending:
-                self._socket.send(text)
+                self._socket.send(json.dumps(message))
                 for piece in pieces_of(data):
                     self._socket.send(piece)
         except ConnectionClosed as error:
             raise LineClosedError(str(error)) from error
 
-    def _received(self) -> str | bytes:
+    def _received(self) -> object:
         try:
-            return self._socket.recv()
+            heard = self._socket.recv()
+            return heard if isinstance(heard, bytes) else json.loads(heard)
         except ConnectionClosed as error:
             raise LineClosedError(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise LineClosedError("What came is no message.") from error

@@ -5,7 +5,6 @@ stays where it is.
 """
 
 import asyncio
-import json
 import queue
 import secrets
 from collections.abc import Mapping
@@ -87,7 +86,7 @@ class QueueLine(Conversation):
 
     def __init__(self, background: Background, mesh: Mesh, client: str) -> None:
         self._background, self._mesh, self._client = background, mesh, client
-        self._came: queue.SimpleQueue[str | bytes | None] = queue.SimpleQueue()
+        self._came: queue.SimpleQueue[Message | bytes | None] = queue.SimpleQueue()
         self._link: Link | None = None
         self._following: asyncio.Task[None] | None = None
 
@@ -101,13 +100,13 @@ class QueueLine(Conversation):
     def close(self) -> None:
         self._background.run(self._leave())
 
-    def _send(self, text: str, data: bytes) -> None:
+    def _send(self, message: Message, data: bytes) -> None:
         try:
-            self._background.run(self._say(json.loads(text), data), _SENT_WITHIN_SECONDS)
+            self._background.run(self._say(message, data), _SENT_WITHIN_SECONDS)
         except (TransferError, TimeoutError) as error:
             raise LineClosedError(str(error)) from error
 
-    def _received(self) -> str | bytes:
+    def _received(self) -> Message | bytes:
         heard = self._came.get()
         if heard is None:
             self._came.put(None)  # for whoever asks next
@@ -157,9 +156,9 @@ class QueueLine(Conversation):
     def _heard(self, message: Message) -> None:
         """What is for pages is passed over."""
         if message["type"].startswith("work.") or message["type"] == "error":
-            self._put(json.dumps(message))
+            self._put(message)
 
-    def _put(self, heard: str | bytes) -> None:
+    def _put(self, heard: Message | bytes) -> None:
         if self._came.qsize() >= _MOST_WAITING:
             raise TransferError("flood", "The other side sent more than anybody heard.")
         self._came.put(heard)

@@ -7,7 +7,7 @@ from rooms.remote.conversation import LineClosedError
 from rooms.remote.exported import Package
 from rooms.remote.webrtc import line as line_module
 from rooms.remote.webrtc.background import Background
-from rooms.remote.webrtc.line import Presence
+from rooms.remote.webrtc.line import Presence, QueueLine
 from tests.genqueue.processes import free_port, until
 from tests.relay import BareRelay, bare_relay
 from tests.rooms.remote.holders import FakeHolder
@@ -51,6 +51,37 @@ def test_it_says_what_it_has_and_who_it_is(presence):
         "device": "Test CPU", "software": True, "kernels": "f32",
         "packages": ["b" * 64, "c" * 64],
     }  # fmt: skip
+
+
+class Recorder:
+    """Takes the place of a link."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, message) -> None:
+        self.sent.append(message)
+
+    def send_bytes(self, data) -> None:
+        self.sent.append(bytes(data))
+
+    async def drained(self) -> None: ...
+
+
+def test_a_message_is_turned_into_json_by_the_link_alone():
+    with Background() as background:
+        line = QueueLine(background, None, "f" * 32)
+        line._link = recorder = Recorder()
+        claim = {"type": "work.claim", "conditionings": [], "latents": []}
+        line.say(claim)
+        line.say({"type": "work.step", "step": 3}, b"latent")
+        assert recorder.sent[0] is claim
+        assert recorder.sent[1:] == [{"type": "work.step", "step": 3, "bytes": 6}, b"latent"]
+        lease = {"type": "work.lease", "chunk": 7}
+        line._heard(lease)
+        heard, data = line.hear()
+        assert heard is lease
+        assert data == b""
 
 
 def test_work_goes_there_and_back_and_what_is_for_pages_does_not(presence, holder):
