@@ -25,6 +25,7 @@ from tests.e2e.conftest import MODEL, Eyes, Visitor
 from tests.e2e.test_computing_tab import ALLOW, ROOM_WITHOUT_THE_SERVER
 from tests.genqueue.processes import ROOT, Site, until
 from tests.js.exported import exported
+from tests.js.panel import ready
 from tests.js.pictures import decibels, pixels
 from tests.js.room.conftest import RTC, relay
 from tests.js.test_exported_room import saved
@@ -65,11 +66,6 @@ def theirs() -> tuple[np.ndarray, np.ndarray]:
     wanted = Settings(PROMPT, MODEL, SIDE, SIDE, steps=STEPS, guidance=float(GUIDANCE), seed=SEED)
     [image] = generate(backend, wanted)
     return image.latent, image.pixels
-
-
-def ready(page: Page) -> None:
-    said = page.locator("#compute-said")
-    expect(said).to_have_text(re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS)
 
 
 def hand_over_in_the_middle(asking: Page, tabs: list[Page]) -> None:
@@ -129,7 +125,7 @@ def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path, requ
             page.get_by_role("button", name="Meet the others").click()
             tabs.append(page)
         for page in tabs:
-            ready(page)
+            ready(page, PATIENCE_MS)
             expect(page.get_by_role("list", name="Peers").locator("> li")).to_have_count(2)
         ask(tabs[0], PROMPT, **ASKED)
         hand_over_in_the_middle(tabs[0], tabs)
@@ -169,7 +165,7 @@ def test_at_a_site(visit, room: str, site: Site, theirs, eyes: Eyes) -> None:
         expect(page.locator("body[data-connected]")).to_have_count(1, timeout=20_000)
         page.get_by_role("button", name="Compute here").click()
     for page in tabs:
-        ready(page)
+        ready(page, PATIENCE_MS)
     ask(tabs[0], PROMPT, **ASKED)
     hand_over_in_the_middle(tabs[0], tabs)
     assert site.rows("SELECT sum(chunks_done) FROM queue_worker WHERE kind != 'tab'") == [(0,)]

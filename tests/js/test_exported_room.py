@@ -17,6 +17,7 @@ from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
 from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.js.exported import PATH, exported
+from tests.js.panel import ready
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import RTC, relay
 
@@ -78,7 +79,7 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     expect(said).to_contain_text("a software adapter")
     page.get_by_role("link", name="Compute all the same").click()
     expect(page).to_have_url(re.compile(r"allow-software-gpu=1#kitchen/$"))
-    expect(said).to_have_text(re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS)
+    ready(page, PATIENCE_MS)
     expect(page.get_by_role("list", name="Peers")).to_contain_text("google swiftshader")
 
     # A picture

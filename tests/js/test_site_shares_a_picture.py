@@ -1,12 +1,11 @@
 """Two tabs of the site at one picture, with real engines on the software GPU: the halves of
 guidance go over the site's relay's connections, chunks and pictures over the site."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from diffusion.model_folder import read_model_folder
 from diffusion.random_model import write_random_model
@@ -15,31 +14,20 @@ from genqueue import actions, files, packages
 from genqueue.models import Image
 from tests.browser import WEBGPU, _browser
 from tests.js.meshed import meet
+from tests.js.panel import PATIENCE_MS, heard, listen, ready
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import RTC
 from tests.js.test_room_page import connected
 from tests.studio import settings_of
 
-PATIENCE_MS = 240_000  # the software GPU takes seconds for each pipeline
 STEPS, GUIDANCE, SEED = 12, 4.0, 7
 PROMPT = "a rocket"
 PAGE = "/rooms/kitchen/?allow-software-gpu=1&strategy=halves"
-WATCH = """() => {
-  window.said = new Set();
-  const line = document.getElementById('compute-said');
-  new MutationObserver(() => said.add(line.textContent)).observe(
-    line, { childList: true, characterData: true, subtree: true });
-}"""
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     yield from _browser(*WEBGPU, RTC)
-
-
-def ready(page: Page) -> None:
-    said = page.locator("#compute-said")
-    expect(said).to_have_text(re.compile("^Ready on .*: waiting"), timeout=PATIENCE_MS)
 
 
 def test_two_tabs_of_the_site_compute_one_picture(
@@ -61,7 +49,7 @@ def test_two_tabs_of_the_site_compute_one_picture(
     for page in tabs:
         ready(page)
         expect(page.locator("#meeting")).to_contain_text("One other tab is met directly.")
-        page.evaluate(WATCH)
+        listen(page)
     wanted = settings_of(prompt=PROMPT, steps=STEPS, guidance=GUIDANCE, seed=SEED)
     job, *_ = actions.submit_job(kitchen, alice.client_id, wanted)
     for page in tabs:
@@ -70,6 +58,6 @@ def test_two_tabs_of_the_site_compute_one_picture(
     made = pixels(files.read(image.picture))
     same = Settings(PROMPT, "tiny", 64, 64, steps=STEPS, guidance=GUIDANCE, seed=SEED)
     assert decibels(made, made_by_torch(read_model_folder(model).path, same)) >= 38
-    said = [page.evaluate("[...said]") for page in tabs]
+    said = [heard(page) for page in tabs]
     assert any("Computed by two" in text for texts in said for text in texts), said
     assert any(text.startswith("Helping another tab") for texts in said for text in texts), said

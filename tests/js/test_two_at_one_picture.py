@@ -17,13 +17,13 @@ from diffusion.settings import Settings
 from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.js.engine.gpu import Array, decoded, distance
 from tests.js.exported import exported
+from tests.js.panel import PATIENCE_MS, heard, listen, ready
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import RTC, relay
 from tests.js.test_exported_room import saved
 
 __all__ = ["relay"]
 
-PATIENCE_MS = 240_000  # the software GPU takes seconds for each pipeline
 PROMPT, NEGATIVE, SEED, STEPS, GUIDANCE = "a rocket", "blurry", 7, 8, 4
 SHAPE = 16, 8, 8
 F16 = 2e-2  # what one tab is allowed beside torch, see engine/test_session.py
@@ -159,31 +159,21 @@ def test_the_latents_of_two_tabs_are_those_of_one_and_of_torch(
     assert (strategy, ended) in {("alone", "gone"), ("alone", "late")}
 
 
-WATCH = """() => {
-  window.said = new Set();
-  const line = document.getElementById('compute-said');
-  new MutationObserver(() => said.add(line.textContent)).observe(
-    line, { childList: true, characterData: true, subtree: true });
-}"""
-
-
 def test_the_room_says_that_two_tabs_compute_one_picture(open_page, model, tmp_path) -> None:
     ann, bob = (
         open_page("room.html?allow-software-gpu=1&strategy=halves#kitchen") for _ in range(2)
     )
     for page in (ann, bob):
         page.get_by_role("button", name="Meet the others").click()
-        expect(page.locator("#compute-said")).to_contain_text(
-            re.compile("^Ready on .*: waiting for work."), timeout=PATIENCE_MS
-        )
-        page.evaluate(WATCH)
+        ready(page)
+        listen(page)
     for page in (ann, bob):
         expect(page.get_by_role("list", name="Peers").locator("> li")).to_have_count(2)
     ask(ann, PROMPT, size="64x64", Steps=12, Guidance=GUIDANCE, Seed=SEED)
     expect(ann.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
     wanted = Settings(PROMPT, "tiny", 64, 64, steps=12, guidance=float(GUIDANCE), seed=SEED)
     assert decibels(pixels(saved(ann)), made_by_torch(model.path, wanted)) >= 38
-    said: list[list[str]] = [page.evaluate("[...said]") for page in (ann, bob)]
+    said = [heard(page) for page in (ann, bob)]
     by_two = [[text for text in texts if "Computed by two" in text] for texts in said]
     helping = [[text for text in texts if text.startswith("Helping")] for texts in said]
     assert any(by_two), said
