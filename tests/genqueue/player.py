@@ -10,15 +10,30 @@ from typing import Any
 from unittest.mock import patch
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from django.db.models import Q
 from django.test import override_settings
 
-from genqueue import actions, departure, files, forecast, protocol, roster, sweeper, tabs, timeline
+from genqueue import (
+    actions,
+    checks,
+    departure,
+    files,
+    forecast,
+    protocol,
+    roster,
+    shutting_out,
+    sweeper,
+    tabs,
+    timeline,
+)
+from genqueue.check_models import Check, ShutOut
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Worker
 from genqueue.problems import Problem
 from genqueue.protocol import Lease, LeaseLostError
 from tests.genqueue.conftest import settings_of
+from tests.genqueue.volunteers import compare_words
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 ROOM = "kitchen"
@@ -31,8 +46,10 @@ def id_of(name: str) -> UUID:
 class Player:
     """leases: those that were given, by the names that the history gives them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, checks: bool = False) -> None:
         self.now = BEGAN
+        self.checks = checks
+        self.dice = 0.0
         self.leases: dict[str, Lease] = {}
         self.jobs: dict[str, UUID] = {}
         self._names: dict[UUID, str] = {}
@@ -49,7 +66,9 @@ class Player:
                 return player.now
 
         told = patch("django.utils.timezone.datetime", Told)
-        with told, override_settings(P2PWEB_SPOT_CHECKS=False):  # rooms without a server have none
+        dice = patch.object(checks._dice, "random", lambda: player.dice)
+        words = patch("genqueue.comparing.compare", compare_words)
+        with told, dice, words, override_settings(P2PWEB_SPOT_CHECKS=self.checks):
             yield
 
     def perform(self, call: dict[str, Any]) -> Any:
@@ -59,7 +78,7 @@ class Player:
         self._idle_tabs_beat()
         forecast.forget()
         try:
-            return getattr(self, f"_{call['call']}")(call)
+            return getattr(self, f"_{call['call'].replace('-', '_')}")(call)
         except LeaseLostError:
             return "lost"
         except ValueError:
@@ -80,11 +99,14 @@ class Player:
 
     def _arrive(self, call: dict[str, Any]) -> str:
         room, _new = Room.objects.get_or_create(pk=ROOM)
+        trusted = call.get("trusted", False)
+        whose = {"kind": WorkerKind.CELERY, "room": None} if trusted else {
+            "kind": WorkerKind.TAB, "room": room, "client": call["worker"],
+        }  # fmt: skip
         row, _new = Worker.objects.update_or_create(
             pk=self._id(call["worker"]),
             defaults={
-                "name": call["worker"], "kind": WorkerKind.TAB, "room": room,
-                "client": call["worker"], "device": "gpu", "started_at": self.now,
+                **whose, "name": call["worker"], "device": "gpu", "started_at": self.now,
                 "model_names": call.get("models", ["tiny"]), "last_seen_at": self.now,
                 "own_first": call.get("own_first", False),
             },
@@ -102,7 +124,9 @@ class Player:
 
     def _heard(self, worker: UUID) -> None:
         """A tab that was taken for gone because it was silent is ready again (`tabs.stand`)."""
-        if worker not in self._left and Worker.objects.filter(pk=worker, state="gone").exists():
+        shut_out = ShutOut.objects.filter(name__in=Worker.objects.filter(pk=worker).values("name"))
+        gone = Worker.objects.filter(pk=worker, state="gone").exists()
+        if gone and worker not in self._left and not shut_out.exists():
             roster.set_state(worker, "gone", "ready")
         Worker.objects.filter(pk=worker, state="ready").update(last_seen_at=self.now)
 
@@ -161,7 +185,8 @@ class Player:
         if lease.index is not None:
             picture += f"/{lease.index}"
         steps = f" {lease.start}..{lease.stop}" if lease.kind == ChunkKind.DENOISE else ""
-        parts = [f"{lease.kind.value} {picture}{steps}, attempt {lease.attempt}"]
+        again = "check " if lease.check_id is not None else ""
+        parts = [f"{again}{lease.kind.value} {picture}{steps}, attempt {lease.attempt}"]
         if lease.kind == ChunkKind.DENOISE:
             parts.append(f"with {files.read(lease.conditioning).decode()}")
         if lease.latent is not None:
@@ -190,7 +215,8 @@ class Player:
 
     def _complete(self, call: dict[str, Any]) -> str:
         lease = self._lease(call)
-        protocol.complete(lease, call["lease"].encode(), call.get("seconds", 0))
+        result = call.get("result", call["lease"]).encode()
+        protocol.complete(lease, result, call.get("seconds", 0))
         self._heard(lease.worker_id)
         return "ok"
 
@@ -209,7 +235,24 @@ class Player:
     def _sweep(self, call: dict[str, Any]) -> int:
         return sweeper.sweep().leases
 
+    def _dice(self, call: dict[str, Any]) -> str:
+        self.dice = call["fall"]
+        return "ok"
+
+    def _checks(self, call: dict[str, Any]) -> list[str]:
+        """Of what is still to be known."""
+        found = Check.objects.filter(state__in=["held", "open", "spared"])
+        done = Q(state="spared") & (Q(image__state="done") | Q(image=None, job__state="done"))
+        told = []
+        for row in found.exclude(done).select_related("worker"):
+            steps = f" {row.start}..{row.stop}" if row.kind == ChunkKind.DENOISE else ""
+            told.append(f"{row.kind}{steps} by {row.worker.name} {row.state}")
+        return sorted(told)
+
     # What everybody sees
+
+    def _shut_out(self, call: dict[str, Any]) -> list[str]:
+        return [one["name"] for one in shutting_out.shut_out_of(Room.objects.get(pk=ROOM))]
 
     def _look(self, call: dict[str, Any]) -> dict[str, Any] | None:
         job = self._job(call)
@@ -220,10 +263,12 @@ class Player:
             parts = [f"{image.index}: {image.state} {image.step}/{job.steps}"]
             if image.worker is not None:
                 parts.append(f"at {image.worker.name}")
-            if image.picture:
+            if image.picture and image.state == "done":
                 parts.append(f"is {files.read(image.picture).decode()}")
             if image.preview_step is not None and image.state == "running":
                 parts.append("with a preview")
+            if image.doubt:
+                parts.append(image.doubt)
             images.append(", ".join(parts))
         error = job.error_code if job.state == "failed" else None
         return {"state": job.state, "error": error, "images": images}
@@ -252,9 +297,11 @@ class Player:
         return {name: place for name, place in places.items() if place is not None}
 
 
-def play(calls: list[dict[str, Any]]) -> tuple[int, dict[str, Any], Any] | None:
+def play(
+    calls: list[dict[str, Any]], *, checks: bool = False
+) -> tuple[int, dict[str, Any], Any] | None:
     """The first call that gave something else than it should, with its number and what it gave."""
-    player = Player()
+    player = Player(checks=checks)
     with player.clock():
         for number, call in enumerate(calls):
             gave = player.perform(call)

@@ -10,12 +10,13 @@ QUEUE = Path(__file__).parent / "queue"
 
 @dataclass(frozen=True)
 class Scene:
-    """only: the one queue that can play it, or None."""
+    """only: the one queue that can play it, or None. checks: what tabs hand in is checked."""
 
     file: str
     name: str
     only: str | None
     calls: list[dict[str, Any]]
+    checks: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -27,7 +28,8 @@ def scenes(queue: str) -> list[Scene]:
     for path in sorted(QUEUE.glob("*.json")):
         for scene in json.loads(path.read_text()).get("scenes", []):
             if scene.get("only") in (None, queue):
-                found.append(Scene(path.stem, scene["name"], scene.get("only"), scene["calls"]))
+                only, checks = scene.get("only"), scene.get("checks", False)
+                found.append(Scene(path.stem, scene["name"], only, scene["calls"], checks))
     return found
 
 

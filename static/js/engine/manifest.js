@@ -116,7 +116,7 @@ function parse(data) {
 }
 
 /** What a variant's name says of the parts: the one way there is to write it. */
-function dtypesOf(variant) {
+export function dtypesOf(variant) {
   const parts = variant.split('-');
   const all = parts.length === 1 ? COMPONENTS.map(() => variant) : parts;
   const known = all.length === COMPONENTS.length && all.every((part) => DTYPES.includes(part));

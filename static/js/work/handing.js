@@ -116,7 +116,8 @@ export const settingsOf = (settings) =>
 const insidePicture = ({ settings, seed }) =>
   ({ ...settingsOf(settings), seed: seed ?? 0, num_images: 1 });
 
-const latentShape = ({ settings: { width, height } }, { latent_channels: channels, vae_scale: cell }) =>
+/** @returns {number[]} [C, h, w] */
+export const latentShape = ({ settings: { width, height } }, { latent_channels: channels, vae_scale: cell }) =>
   [channels, Math.floor(height / cell), Math.floor(width / cell)];
 
 const latent = (lease, model) => ({ latent: { dtype: 'F32', shape: latentShape(lease, model) } });

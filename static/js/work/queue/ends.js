@@ -29,6 +29,7 @@ export function endsOf(records, present, jobs, turns) {
   const orphans = [];
   for (const job of jobs) {
     for (const image of unfinishedImages(job)) {
+      if (image.picture !== null) continue; // it waits for checks, which come first
       if (image.state === 'queued' && image.worker === null) continue; // in its turn
       if (hands.has(image.worker)) notLater(job, hands.goOn(image.worker, job, image));
       else orphans.push([job, image]);

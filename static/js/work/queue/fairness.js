@@ -3,16 +3,20 @@
 // The order: the client served least recently, then that client's jobs in order, then the images of
 // a job in order. One turn is one image (with the encoding, for the first of a job). A worker stays
 // with its image until it is done, unless a clearly faster worker is idle: that one also begins
-// before slower ones. Twin of queue/genqueue/fairness.py, for one room.
+// before slower ones. Checks come first: they are short, and who waits for them waits with a finished
+// picture. Twin of queue/genqueue/fairness.py, for one room.
 //
 // A worker whose person wants it so (`ownFirst`) looks among that person's chunks first, by the same
 // rules, and among all others only when there it finds nothing.
 
+import { isTrusted, mayCheck } from './checks.js';
 import { Speeds, speedKey } from './cutting.js';
 
 /** A chunk waits this long for the worker that has its latent in memory. */
 export const RESERVED_MS = 2000;
 export const CLEARLY_FASTER = 1.3;
+/** A check waits so long for a tab that is trusted, where one is there that may make it. */
+export const TRUSTED_FIRST_MS = 10e3;
 
 /**
  * Whether a chunk may still wait for a certain worker.
@@ -43,6 +47,8 @@ export class Fairness {
    */
   nextChunk(worker) {
     const chunks = this.openTo(worker);
+    const check = oldest(chunks.filter(({ kind }) => kind === 'check'));
+    if (check) return check;
     const askedHere = worker.ownFirst
       ? this.#nextOf(chunks.filter((chunk) => this.#isAskedBy(chunk, worker.client)), worker) : null;
     return askedHere ?? this.#nextOf(chunks, worker);
@@ -61,20 +67,37 @@ export class Fairness {
   /**
    * Pending chunks that this worker may lease: of models that it has. What it has failed at itself
    * is left to others, while there are any: a broken worker is the soonest to ask again, and would
-   * fail everything.
+   * fail everything. A young check is left to a trusted one.
    * @param {import('./records.js').Worker} worker
    * @returns {import('./records.js').Chunk[]}
    */
   openTo(worker) {
     if (this.#records.paused) return [];
     return this.#pending().filter((chunk) => this.#mayDo(worker, chunk)
+      && !this.#isLeftToTrusted(worker, chunk)
       && !(chunk.faults && chunk.worker === worker.id
         && this.#present(worker).some((other) => this.#mayDo(other, chunk))));
+  }
+
+  #isLeftToTrusted(worker, chunk) {
+    if (chunk.kind !== 'check' || this.#now - chunk.createdAt >= TRUSTED_FIRST_MS) return false;
+    const trusted = (one) => isTrusted(this.#records, one);
+    return !trusted(worker)
+      && this.#present(worker).some((other) => trusted(other) && this.#mayDo(other, chunk));
+  }
+
+  /** Whether somebody is here who may compute this again.
+   * @param {import('./checks.js').Check} check @returns {boolean} */
+  hasChecker(check) {
+    const { model } = this.#records.jobs.get(check.job).settings;
+    return this.#records.presentWorkers().some(
+      (worker) => worker.models.includes(model) && mayCheck(this.#records, worker, check));
   }
 
   /** @param {import('./records.js').Chunk} chunk @returns {boolean} nobody has begun it */
   isFresh(chunk) {
     if (chunk.kind === 'encode') return true;
+    if (chunk.image === null) return false; // a check
     const image = this.#records.imageOf(chunk);
     return image.state === 'queued' && image.worker === null;
   }
@@ -98,9 +121,15 @@ export class Fairness {
    * @returns {number|null} ms; null when nothing is
    */
   nextLookAt(worker) {
+    if (this.#records.paused) return null;
     const young = this.openTo(worker).filter((chunk) => isYoung(chunk, this.#now));
-    if (!young.length) return null;
-    return Math.min(...young.map(({ createdAt }) => createdAt)) + RESERVED_MS + 1;
+    const left = this.#pending().filter((chunk) => this.#mayDo(worker, chunk)
+      && this.#isLeftToTrusted(worker, chunk));
+    const times = [
+      ...young.map(({ createdAt }) => createdAt + RESERVED_MS + 1),
+      ...left.map(({ createdAt }) => createdAt + TRUSTED_FIRST_MS),
+    ];
+    return times.length ? Math.min(...times) : null;
   }
 
   #pending() {
@@ -117,7 +146,9 @@ export class Fairness {
   }
 
   #mayDo(worker, chunk) {
-    return worker.models.includes(this.#records.jobs.get(chunk.job).settings.model);
+    const { jobs, checks } = this.#records;
+    return worker.models.includes(jobs.get(chunk.job).settings.model)
+      && (chunk.kind !== 'check' || mayCheck(this.#records, worker, checks.get(chunk.check)));
   }
 
   #isAskedBy(chunk, client) {

@@ -5,6 +5,9 @@
 import { ofOneLease, sentence } from './faults.js';
 import { covered, stepsBy } from './timeline.js';
 import { jobEnded } from './transitions.js';
+import { reasonOf } from './verdicts.js';
+
+const SHOWN_SHUT_OUT = 5;
 
 /**
  * @typedef {object} Forecast
@@ -48,11 +51,11 @@ function imageJson(records, job, image) {
     step: image.step,
     steps: job.settings.steps,
     worker: worker ? workerJson(worker) : null,
-    url: image.picture,
+    url: done ? image.picture : null, // else it waits for its checks
     preview_url: image.state === 'running' && image.previewStep !== null ? image.preview : null,
     seconds: done ? Math.round(image.seconds * 1000) / 1000 : null,
     steps_by: stepsBy(image.timeline),
-    doubt: null, // nobody checks anybody in a room without a server
+    doubt: image.doubt === 'lapsed' ? 'unchecked' : image.doubt,
   };
 }
 
@@ -73,6 +76,12 @@ export function roomWorkerJson(records, worker) {
     at_work: chunk ? atWorkJson(chunk) : null,
   };
 }
+
+/** @param {import('./records.js').Records} records @returns {object[]} ShutOutJson, newest first */
+export const shutOutJson = (records) => [...records.shutOut.values()].slice(-SHOWN_SHUT_OUT).reverse()
+  .map((one) => ({
+    name: one.name, client: one.client, reason: reasonOf(one), at: time(one.at),
+  }));
 
 const atWorkJson = ({ job, image: index, kind, from, stop }) =>
   ({ job, index, kind, start: kind === 'denoise' ? from : 0, stop });

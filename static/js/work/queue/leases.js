@@ -5,16 +5,19 @@
 // - `takeBack` ends leases from outside; `freeImages` ends what is no lease yet: a worker's claim
 //   to the next chunk of its image.
 // - Completing a chunk makes the next one of its image.
+// - Who checks something has a lease like that of whom it checks, and hands in with a finding
+//   (`judge`); what comes of it is verdicts.js.
 //
 // A refused call changes nothing, so everything is checked before the first record is touched.
 
+import { Checks } from './checks.js';
 import { record, speedKey, stepsOfChunk } from './cutting.js';
 import { Fairness, isYoung } from './fairness.js';
-import { unfinishedImages } from './records.js';
+import { Finishing, forgetWork } from './finishing.js';
+import { CHECKPOINTS_KEPT, unfinishedImages } from './records.js';
 import { noteDone, noteEnded } from './timeline.js';
-import { IMAGE_ENDED, imageEnded, jobEnded, move } from './transitions.js';
-
-export const CHECKPOINTS_KEPT = 2;
+import { imageEnded, jobEnded, move } from './transitions.js';
+import { Verdicts } from './verdicts.js';
 
 /** The chunk is not this lease's any more. Stop computing; nothing was changed. */
 export class LeaseLost extends Error {
@@ -36,6 +39,9 @@ export class LeaseLost extends Error {
  * @property {string|null} conditioning name of a blob
  * @property {string|null} latent name of a blob; null at step 0, where it is the noise
  * @property {number} deadline ms
+ * @property {string|null} check the id of what it computes again, when it is a check; all the others
+ *   are those of what is checked
+ * @property {boolean} fresh what the worker remembers of this image or its prompt may be wrong
  */
 
 export class Leases {
@@ -43,6 +49,9 @@ export class Leases {
   #now;
   #leaseMs;
   #maxFaults;
+  #checks;
+  #finishing;
+  #verdicts;
 
   /**
    * @param {import('./records.js').Records} records
@@ -53,6 +62,9 @@ export class Leases {
     this.#now = now;
     this.#leaseMs = leaseMs;
     this.#maxFaults = maxFaults;
+    this.#checks = new Checks(records, now);
+    this.#finishing = new Finishing(records, this.#checks, now);
+    this.#verdicts = new Verdicts(records, this.#checks, this.#finishing, now);
   }
 
   /** @param {string} workerId @returns {Lease|null} */
@@ -62,7 +74,9 @@ export class Leases {
     const now = this.#now();
     this.#heard(worker, now);
     const chunk = new Fairness(this.#records, now).nextChunk(worker);
-    return chunk && this.#lease(chunk, worker, now);
+    if (!chunk) return null;
+    return chunk.kind === 'check' ? this.#leaseCheck(chunk, worker, now)
+      : this.#lease(chunk, worker, now);
   }
 
   #lease(chunk, worker, now) {
@@ -97,24 +111,41 @@ export class Leases {
       else if (image.preview) image.previewStep = start;
     }
     records.announce(job);
-    return this.#describe(chunk, job, image, newest);
+    const latent = newest?.latent ?? null;
+    this.#checks.begin(chunk, latent);
+    return this.#describe(chunk, job, image, {
+      kind: chunk.kind, start: chunk.from, stop: chunk.stop, conditioning: job.conditioning, latent,
+      check: null, fresh: (image?.goneBack ?? 0) > 0,
+    });
   }
 
-  #describe(chunk, job, image, newest) {
+  /** Everything is as it was for the one whose result is checked. */
+  #leaseCheck(chunk, worker, now) {
+    const records = this.#records;
+    const check = records.checks.get(chunk.check);
+    const job = records.jobs.get(check.job);
+    const image = job.images.find(({ index }) => index === check.image) ?? null;
+    move('chunk', chunk, 'pending', 'leased', {
+      worker: worker.id, deadline: now + this.#leaseMs, leasedAt: now, beganAt: now, from: 0,
+    });
+    records.announce();
+    return this.#describe(chunk, job, image, {
+      kind: check.kind, start: check.start, stop: check.stop, conditioning: check.conditioning,
+      latent: check.given, check: check.id, fresh: true,
+    });
+  }
+
+  #describe(chunk, job, image, how) {
     return {
       chunk: chunk.id,
       attempt: chunk.attempt,
       worker: chunk.worker,
-      kind: chunk.kind,
       job: job.id,
-      image: chunk.image,
+      image: image?.index ?? null,
       seed: image?.seed ?? null,
-      start: chunk.from,
-      stop: chunk.stop,
       settings: { ...job.settings },
-      conditioning: job.conditioning,
-      latent: newest?.latent ?? null,
       deadline: chunk.deadline,
+      ...how,
     };
   }
 
@@ -141,18 +172,24 @@ export class Leases {
    */
   checkpoint(lease, step, { latent = null, preview = null }) {
     const chunk = this.#held(lease);
-    if (chunk.kind !== 'denoise' || !Number.isInteger(step) || step <= chunk.from
-      || step > chunk.stop) {
-      throw new RangeError(`step ${step} is outside ${chunk.from}..${chunk.stop}`);
+    const check = this.#records.checks.get(chunk.check);
+    const [kind, from, stop] = check
+      ? [check.kind, check.start, check.stop] : [chunk.kind, chunk.from, chunk.stop];
+    if (kind !== 'denoise' || !Number.isInteger(step) || step <= from || step > stop) {
+      throw new RangeError(`step ${step} is outside ${from}..${stop}`);
     }
     checkName(latent ?? 'none');
     checkName(preview ?? 'none');
     chunk.deadline = this.#now() + this.#leaseMs;
+    if (check) return; // nobody goes on from what a checker computes
     const image = this.#records.imageOf(chunk);
     if (step < image.step) return;
     image.step = step;
     if (preview !== null) Object.assign(image, { preview, previewStep: step });
-    if (latent !== null) keepCheckpoint(image, step, latent);
+    if (latent !== null) {
+      keepCheckpoint(image, step, latent);
+      this.#checks.handIn(chunk, step, latent);
+    }
     this.#records.announce(this.#records.jobs.get(chunk.job));
   }
 
@@ -167,20 +204,60 @@ export class Leases {
   complete(lease, blob, seconds, moved = {}) {
     const chunk = this.#held(lease);
     checkName(blob);
+    if (chunk.kind === 'check') throw new TypeError('a check is handed in with what it found');
     const now = this.#now();
     const job = this.#records.jobs.get(chunk.job);
-    const passed = Math.max(0, now - chunk.beganAt) / 1000;
-    const computed = seconds >= 0 && seconds <= passed ? seconds : passed;
-    const steps = chunk.kind === 'denoise' ? chunk.stop - chunk.from : 0;
+    const computed = this.#done(chunk, chunk.kind, chunk.stop - chunk.from, seconds);
     noteDone(this.#records, chunk, { now, seconds: computed, ...moved });
-    move('chunk', chunk, 'leased', 'done');
-    this.#records.chunks.delete(chunk.id);
+    this.#checks.handIn(chunk, chunk.stop, blob);
     if (chunk.kind === 'encode') this.#encoded(chunk, job, blob, now);
     else if (chunk.kind === 'denoise') this.#denoised(chunk, job, blob, computed, now);
-    else this.#decoded(chunk, job, blob, computed, now);
-    const worker = this.#records.workers.get(chunk.worker);
-    record(worker.speeds, chunk.kind, job.settings, steps, passed);
+    else this.#decoded(chunk, blob, computed);
+    this.#checks.endLease(chunk);
+    this.#finishing.finishReady(job);
     this.#records.announce(job);
+  }
+
+  /** The chunk is done, and its worker was so fast. @returns {number} seconds of computing */
+  #done(chunk, kind, range, seconds) {
+    const passed = Math.max(0, this.#now() - chunk.beganAt) / 1000;
+    move('chunk', chunk, 'leased', 'done');
+    this.#records.chunks.delete(chunk.id);
+    const { speeds } = this.#records.workers.get(chunk.worker);
+    const { settings } = this.#records.jobs.get(chunk.job);
+    record(speeds, kind, settings, kind === 'denoise' ? range : 0, passed);
+    return seconds >= 0 && seconds <= passed ? seconds : passed;
+  }
+
+  /**
+   * A checker hands in what it computed and what was found.
+   * @param {Lease} lease of a check @param {string} blob
+   * @param {number} seconds computing time
+   * @param {{first: import('./checks.js').Finding, second: import('./checks.js').Finding|null}|null}
+   *   found null: it cannot be compared
+   * @returns {string[]} clients whose workers are to go, and who are to be pursued then
+   * @throws {LeaseLost}
+   */
+  judge(lease, blob, seconds, found) {
+    const chunk = this.#held(lease);
+    checkName(blob);
+    const records = this.#records;
+    const check = records.checks.get(chunk.check);
+    const job = records.jobs.get(chunk.job);
+    const checker = records.workers.get(chunk.worker);
+    this.#done(chunk, check.kind, check.stop - check.start, seconds);
+    const culprits = found
+      ? this.#verdicts.decide(check, checker, blob, found.first, found.second) : [];
+    if (!found) this.#verdicts.cannotSay(check);
+    this.#finishing.finishReady(job);
+    records.announce(job);
+    return culprits;
+  }
+
+  /** What is to be done about a client whose workers have gone, because it was found wrong.
+   * @param {string} client */
+  pursue(client) {
+    this.#verdicts.pursue(client);
   }
 
   #encoded(chunk, job, conditioning, now) {
@@ -205,20 +282,10 @@ export class Leases {
     this.#records.addChunk({ job: job.id, image: image.index, ...next }, now);
   }
 
-  #decoded(chunk, job, picture, seconds, now) {
+  #decoded(chunk, picture, seconds) {
     const image = this.#records.imageOf(chunk);
     image.seconds += seconds;
-    move('image', image, 'running', 'done', { picture, finishedAt: now, endedBy: endOf(chunk) });
-    forgetWork(image);
-    this.#endJobAfterItsImages(job, now);
-  }
-
-  /** The last image of a running job ends it: done, or failed if any image failed. */
-  #endJobAfterItsImages(job, now) {
-    if (!job.images.every(({ state }) => IMAGE_ENDED.includes(state))) return;
-    const failed = job.images.some(({ state }) => state === 'failed');
-    move('job', job, 'running', failed ? 'failed' : 'done', { finishedAt: now });
-    job.conditioning = null;
+    Object.assign(image, { picture, endedBy: endOf(chunk) });
   }
 
   /**
@@ -280,6 +347,8 @@ export class Leases {
         this.freeImages(worker.id);
       }
     }
+    this.#checks.forgetOld();
+    this.#finishing.finishAllReady();
     return late.length;
   }
 
@@ -309,14 +378,17 @@ export class Leases {
   #return(chunk, fault, detail) {
     const records = this.#records;
     const job = records.jobs.get(chunk.job);
-    noteEnded(records, chunk, fault, this.#now());
+    if (chunk.kind !== 'check') noteEnded(records, chunk, fault, this.#now());
     chunk.faults += fault === null ? 0 : 1;
+    const { id, attempt } = chunk;
     chunk.attempt += 1;
+    this.#checks.endLease({ id, attempt });
     const ended = { deadline: null, leasedAt: null, beganAt: null, from: null };
     if (fault !== null && chunk.faults >= this.#maxFaults) {
       move('chunk', chunk, 'leased', 'failed', ended);
       records.chunks.delete(chunk.id);
-      this.#failImages(job, chunk, fault, detail);
+      if (chunk.kind !== 'check') this.#failImages(job, chunk, fault, detail);
+      else this.#verdicts.cannotSay(records.checks.get(chunk.check));
     } else {
       move('chunk', chunk, 'leased', 'pending', ended);
       if (chunk.image !== null) records.imageOf(chunk).worker = null; // anybody may go on
@@ -329,12 +401,15 @@ export class Leases {
     const now = this.#now();
     for (const image of unfinishedImages(job)) {
       if (chunk.image !== null && image.index !== chunk.image) continue;
-      move('image', image, image.state, 'failed', { finishedAt: now, endedBy: endOf(chunk) });
+      const ended = { finishedAt: now, picture: null, endedBy: endOf(chunk) };
+      move('image', image, image.state, 'failed', ended);
       forgetWork(image);
+      this.#checks.drop(job, (check) => check.image === image.index);
     }
     const where = chunk.stop ? `${chunk.kind}, step ${chunk.start}` : chunk.kind;
     Object.assign(job, { errorCode: fault, errorDetail: `${where}: ${detail}` });
-    this.#endJobAfterItsImages(job, now);
+    this.#finishing.endAfterImages(job);
+    this.#checks.forgetEnded(job);
   }
 
   /** Every unfinished image and every live chunk. @param {import('./records.js').Job} job
@@ -347,20 +422,16 @@ export class Leases {
       this.#records.chunks.delete(chunk.id);
     }
     for (const image of job.images.filter((one) => !imageEnded(one))) {
-      move('image', image, image.state, 'cancelled', { finishedAt: now });
+      move('image', image, image.state, 'cancelled', { finishedAt: now, picture: null });
       forgetWork(image);
     }
+    this.#checks.drop(job);
     move('job', job, job.state, 'cancelled', { finishedAt: now });
     job.conditioning = null;
     this.#records.announce(job);
     return true;
   }
 }
-
-/** Its blobs are not needed any more. @param {import('./records.js').Image} image */
-const forgetWork = (image) => {
-  Object.assign(image, { checkpoints: [], preview: null, previewStep: null });
-};
 
 const endOf = ({ kind, start, attempt }) => ({ kind, start, attempt });
 

@@ -5,7 +5,10 @@
 // - Of an image that goes on, the side that has done more of it counts; where both are at the same
 //   chunk, the higher (attempt, holder). So it is of two pictures and of failing or not.
 // - Of the other side no lease is taken over, and attempts only grow: what its workers say is late.
+// - Nor is anything of its spot checks: whoever comes in brings a copy, and by a forged one honest
+//   clients would be shut out here, or liars be proven. What it made was checked there or not.
 
+import { nameOf } from './checks.js';
 import { unfinishedImages } from './records.js';
 import { SnapshotError } from './snapshot-check.js';
 import { MOST } from './snapshot-shape.js';
@@ -29,7 +32,8 @@ export function mergeInto(ours, theirs, now) {
     ours[name] = Math.max(ours[name], theirs[name]);
   }
   for (const worker of theirs.workers.values()) {
-    if (!ours.workers.has(worker.id)) ours.workers.set(worker.id, { ...worker, state: 'gone' });
+    if (ours.workers.has(worker.id)) continue;
+    ours.workers.set(worker.id, { ...worker, state: 'gone', valid: 0 });
   }
   const ids = new Set([...ours.jobs.keys(), ...theirs.jobs.keys(), ...theirs.gone.keys()]);
   for (const id of ids) new JobMerge(ours, theirs, id).merge(now);
@@ -100,20 +104,33 @@ class JobMerge {
     settle(job, [other, one], now);
     const encoding = this.#encoding(job, now);
     for (const { id } of this.#ours.chunks) records.chunks.delete(id);
+    this.#forgetChecks(images, job);
     if (jobEnded(job) && !job.images.some(({ state }) => ['done', 'failed'].includes(state))
       && !one) return; // nothing that we would show, and we do not have it
     records.jobs.set(this.#id, job);
     records.gone.delete(this.#id);
     if (encoding) records.chunks.set(encoding.id, encoding);
     for (const { image, chunk } of images) {
-      if (imageEnded(image) || encoding) continue;
+      if (imageEnded(image) || encoding || image.picture !== null) continue;
       const { index } = image;
       const { steps } = job.settings;
       if (chunk) records.chunks.set(chunk.id, chunk);
       else records.addChunk({ job: job.id, image: index, kind: 'denoise', stop: steps }, now);
     }
+    this.#forgetUnheld();
     if (job.images.length) records.announce(job);
     else records.forget(job);
+  }
+
+  /** Checks of leases that the other side's chunks have taken the place of. */
+  #forgetUnheld() {
+    const { records } = this.#ours;
+    const held = new Set(records.chunksOf(this.#id).filter(({ state }) => state === 'leased')
+      .map(nameOf));
+    for (const check of [...records.checks.values()]) {
+      const lost = check.job === this.#id && check.state === 'held' && !held.has(check.id);
+      if (lost) records.forgetCheck(check);
+    }
   }
 
   /** Of each index the side that counts: { image, chunk }. */
@@ -122,17 +139,31 @@ class JobMerge {
     return [...new Set(indexes)].sort((a, b) => a - b).map((index) => {
       const one = this.#ours.images.get(index) ?? null;
       const other = this.#theirs.images.get(index) ?? null;
-      const theirs = other && (!one || this.#wins(other, one));
+      const theirs = Boolean(other && (!one || this.#wins(other, one)));
       const [winner, loser] = theirs ? [other, one] : [one, other];
       const { image } = winner;
+      if (theirs) unchecked(image, now);
       if (loser && place(loser) > place(winner)) { // its ranges are done again, as other chunks
         image.goneBack = Math.max(image.goneBack, loser.image.goneBack) + 1;
       }
       if (theirs && !imageEnded(image)) image.worker = null;
       const chunk = theirs
         ? adopted(other.chunk, one?.chunk, now) : kept(one.chunk, other?.chunk);
-      return { image, chunk };
+      return { image, chunk, theirs };
     });
+  }
+
+  /** Of images that are the other side's now, or came to no good end. */
+  #forgetChecks(images, job) {
+    const { records } = this.#ours;
+    const still = new Set(images.filter(({ image, theirs }) => (
+      !theirs && ['running', 'done'].includes(image.state))).map(({ image }) => image.index));
+    for (const check of [...records.checks.values()]) {
+      if (check.job !== this.#id) continue;
+      const over = jobEnded(job) && check.state !== 'open'; // of open ones the pictures are marked
+      const kept = check.image === null ? !over : still.has(check.image);
+      if (!kept) records.forgetCheck(check);
+    }
   }
 
   /** Whether their image counts and not ours. */
@@ -200,7 +231,19 @@ function kept(chunk, theirs) {
 /** The attempt after this lease, or the present one of what is not leased. */
 const after = ({ attempt, state }) => (state === 'leased' ? attempt + 1 : attempt);
 
-const weight = ({ state }) => ({ done: 2, cancelled: 1 }[state] ?? 0);
+const weight = ({ state, picture }) => (
+  { done: 3, cancelled: 2 }[state] ?? (picture === null ? 0 : 1));
+
+/** Their picture: nobody waits here for checks that are not here. */
+function unchecked(image, now) {
+  if (image.picture === null) return;
+  if (image.state === 'running') {
+    Object.assign(image, { state: 'done', finishedAt: now, checkpoints: [], preview: null,
+      previewStep: null, doubt: 'lapsed' });
+  } else if (image.doubt === 'unchecked') {
+    image.doubt = 'lapsed';
+  }
+}
 
 /** How far an image is: encoding, then its steps, then decoding, then its end. */
 function place({ image, chunk }) {
@@ -211,6 +254,7 @@ function place({ image, chunk }) {
 function cancel(image, now) {
   Object.assign(image, {
     state: 'cancelled', finishedAt: now, checkpoints: [], preview: null, previewStep: null,
+    picture: null,
   });
 }
 

@@ -5,6 +5,8 @@
 
 import { imageEnded, jobEnded } from './transitions.js';
 
+export const CHECKPOINTS_KEPT = 2; // of an image
+
 /**
  * @typedef {object} Settings what somebody asked for
  * @property {string} prompt @property {string} negative_prompt @property {string} model
@@ -22,7 +24,9 @@ import { imageEnded, jobEnded } from './transitions.js';
  * @property {string|null} preview name of a blob: how it looked after previewStep steps
  * @property {number|null} previewStep
  * @property {string|null} worker who computes it, or last did; its next chunk is kept for that one
- * @property {string|null} picture name of a blob
+ * @property {string|null} picture name of a blob; of a running image one that waits for its checks
+ * @property {null|'unchecked'|'lapsed'|'wrong'} doubt of a finished picture. unchecked: checks of it
+ *   are open; lapsed: one came to nothing, so it stays unchecked; wrong: a check came too late
  * @property {number|null} startedAt @property {number|null} finishedAt
  * @property {number} seconds computing time of its finished chunks
  * @property {Checkpoint[]} checkpoints the newest two, newest first
@@ -46,7 +50,8 @@ import { imageEnded, jobEnded } from './transitions.js';
  * @typedef {object} Chunk a live one: what is done, failed or cancelled is no chunk any more
  * @property {number} id made of what it is, so that every copy of the queue names it alike
  * @property {string} job @property {number|null} image its index
- * @property {'encode'|'denoise'|'decode'} kind
+ * @property {'encode'|'denoise'|'decode'|'check'} kind
+ * @property {string|null} check the id of what a `check` computes again; image is null then
  * @property {number} start @property {number} stop the claim narrows it
  * @property {'pending'|'leased'} state
  * @property {string|null} worker who has it, or last had it
@@ -63,6 +68,8 @@ import { imageEnded, jobEnded } from './transitions.js';
  * @property {string} id @property {string} client @property {string} kind @property {string} name
  * @property {string} device @property {boolean} software @property {string} kernels
  * @property {string[]} models it leases no chunk of others
+ * @property {string} variant how it stores weights, see likeness.js; several after each other
+ * @property {number} valid results of it that others have computed alike
  * @property {'ready'|'gone'} state
  * @property {boolean} silent its lease ran out, and it has not been heard of since
  * @property {number} arrivedAt @property {number} heardAt
@@ -93,6 +100,14 @@ export class Records {
   /** Jobs that are no longer shown: the revision at which each went, and indexes of pictures that
    * were removed. @type {Map<string, {revision: number, removed: number[]}>} */
   gone = new Map();
+  /** What waits to be drawn, to be checked, or not: see checks.js. @type {Map<string,
+   * import('./checks.js').Check>} */
+  checks = new Map();
+  /** By client, the newest last. @type {Map<string, import('./verdicts.js').ShutOut>} */
+  shutOut = new Map();
+  /** Not of the room but of who holds it: whose tabs are trusted, and the dice. null: no checks.
+   * @type {{trusted: string, random: () => number}|null} */
+  checking = null;
 
   constructor(room, holder) {
     this.room = room;
@@ -109,21 +124,25 @@ export class Records {
     return [...this.workers.values()].filter(({ state, silent }) => state === 'ready' && !silent);
   }
 
-  /** @param {string} job @returns {Chunk[]} */
+  /** Of its own work; checks are apart. @param {string} job @returns {Chunk[]} */
   chunksOf(job) {
-    return [...this.chunks.values()].filter((chunk) => chunk.job === job);
+    return [...this.chunks.values()].filter((chunk) => chunk.job === job && chunk.kind !== 'check');
   }
 
   /**
-   * @param {{job: string, image?: number, kind: string, start?: number, stop?: number}} what
+   * @param {{job: string, image?: number, kind: string, start?: number, stop?: number,
+   *   check?: string}} what
    * @param {number} now
    */
-  addChunk({ job, image = null, kind, start = 0, stop = 0 }, now) {
+  addChunk({ job, image = null, kind, start = 0, stop = 0, check = null }, now) {
     const goneBack = this.jobs.get(job).images.find(({ index }) => index === image)?.goneBack ?? 0;
-    let id = chunkId(`${job} ${image ?? ''} ${kind} ${start} ${goneBack}`);
+    const opinions = this.checks.get(check)?.opinions ?? 0;
+    const what = check === null ? `${image ?? ''} ${kind} ${start} ${goneBack}`
+      : `check ${check} ${opinions}`;
+    let id = chunkId(`${job} ${what}`);
     while (this.chunks.has(id)) id += 1;
     this.chunks.set(id, {
-      id, job, image, kind, start, stop, state: 'pending', worker: null, attempt: 0, faults: 0,
+      id, job, image, kind, check, start, stop, state: 'pending', worker: null, attempt: 0, faults: 0,
       deadline: null, leasedAt: null, beganAt: null, from: null, createdAt: now,
       number: ++this.number,
     });
@@ -138,6 +157,10 @@ export class Records {
         for (const { latent } of checkpoints) names.add(latent);
         if (preview !== null) names.add(preview);
       }
+    }
+    for (const { state, given, conditioning, result, second } of this.checks.values()) {
+      if (!['held', 'open'].includes(state)) continue;
+      for (const name of [given, conditioning, result, second]) if (name !== null) names.add(name);
     }
     return names;
   }
@@ -162,8 +185,15 @@ export class Records {
   /** @param {Job} job forget it, and remember that it went */
   forget(job) {
     this.jobs.delete(job.id);
+    for (const check of [...this.checks.values()]) if (check.job === job.id) this.forgetCheck(check);
     this.revision += 1;
     this.#goes(job);
+  }
+
+  /** With the chunk that waits for it. @param {import('./checks.js').Check} check */
+  forgetCheck({ id }) {
+    this.checks.delete(id);
+    for (const chunk of this.chunks.values()) if (chunk.check === id) this.chunks.delete(chunk.id);
   }
 
   /** Of workers that are gone and that no image names keep the newest. @param {number} most */
@@ -178,6 +208,7 @@ export class Records {
       }
     }
     for (const { worker } of this.chunks.values()) named.add(worker);
+    for (const { worker, secondWorker } of this.checks.values()) named.add(worker).add(secondWorker);
     const unnamed = gone.filter(({ id }) => !named.has(id));
     unnamed.sort((one, other) => other.heardAt - one.heardAt);
     for (const { id } of unnamed.slice(most)) this.workers.delete(id);

@@ -9,7 +9,7 @@
 
 import { Fairness } from './fairness.js';
 import { forecast } from './forecast.js';
-import { jobJson, roomWorkerJson, timelineJson } from './job-json.js';
+import { jobJson, roomWorkerJson, shutOutJson, timelineJson } from './job-json.js';
 import { Leases } from './leases.js';
 import { mergeInto } from './merging.js';
 import { isShown, Records, unfinishedImages } from './records.js';
@@ -31,6 +31,8 @@ const MOST_GONE = 1000; // ids of jobs that are no longer shown; who missed more
  * @property {() => string} [newId] makes ids of jobs that come without one
  * @property {number} [leaseMs] how long a lease lasts
  * @property {number} [maxFaults] of a chunk, until it is given up
+ * @property {{trusted: string, random: () => number}|null} [checks] what tabs hand in is checked, see
+ *   checks.js. trusted: the client that holds the queue; random: from 0 to 1, which nobody foresees
  */
 
 export class RoomQueue {
@@ -66,21 +68,26 @@ export class RoomQueue {
     return queue;
   }
 
-  #begin(records, { now, newId, leaseMs = 30_000, maxFaults = 3 }) {
+  #begin(records, { now, newId, leaseMs = 30_000, maxFaults = 3, checks = null }) {
     this.#records = records;
+    records.checking = checks;
     this.#now = now;
     this.#newId = newId;
     this.#leases = new Leases(records, { now, leaseMs, maxFaults });
   }
 
   #resume() {
-    const { workers, chunks } = this.#records;
+    const { workers, chunks, checks, checking } = this.#records;
     for (const worker of workers.values()) {
       this.#leases.giveBack(worker.id, null, '');
       if (worker.state !== 'gone') move('worker', worker, worker.state, 'gone');
     }
     // Another tab's clock may be ahead of ours: nothing waits for anybody until then.
     for (const chunk of chunks.values()) chunk.createdAt = Math.min(chunk.createdAt, this.#now());
+    for (const check of [...checks.values()]) {
+      check.createdAt = Math.min(check.createdAt, this.#now());
+      if (!checking) this.#records.forgetCheck(check); // nobody checks here
+    }
     this.#records.announce();
   }
 
@@ -153,6 +160,10 @@ export class RoomQueue {
 
   #removeImages(job, images) {
     job.images = job.images.filter((image) => !images.includes(image));
+    const gone = new Set(images.map(({ index }) => index));
+    for (const check of [...this.#records.checks.values()]) {
+      if (check.job === job.id && gone.has(check.image)) this.#records.forgetCheck(check);
+    }
     const finished = images.filter(({ state }) => state === 'done');
     job.removed.push(...finished.map(({ index }) => index));
     const pictures = job.images.some(({ state }) => state === 'done');
@@ -173,14 +184,18 @@ export class RoomQueue {
    * A worker is ready to lease. One that was there already has connected again: what it held goes
    * back unharmed.
    * @param {{id: string, client: string, kind?: string, name: string, device: string,
-   *   software?: boolean, kernels?: string, models: string[], ownFirst?: boolean}} worker kernels:
-   *   which variants it runs; models: names of those that it has opened; ownFirst: what its client
-   *   asks for comes before all else
-   * @throws {QueueRefusal} `bad-request`
+   *   software?: boolean, kernels?: string, models: string[], variant?: string,
+   *   ownFirst?: boolean}} worker kernels: which variants it runs; models: names of those that it has
+   *   opened; variant: how it stores their weights; ownFirst: what its client asks for comes before
+   *   all else
+   * @throws {QueueRefusal} `bad-request`, `shut-out`
    */
   arrive({
-    id, client, kind = 'tab', name, device, software = false, kernels = '', models, ownFirst = false,
+    id, client, kind = 'tab', name, device, software = false, kernels = '', models, variant = '',
+    ownFirst = false,
   }) {
+    refuseUnless(!this.isShutOut(client), 'shut-out',
+      'What you computed here was found wrong, so you compute no more in this room.');
     const texts = [id, client, kind, name, device];
     refuseUnless(
       texts.every(isName) && Array.isArray(models) && models.every(isName), 'bad-request',
@@ -188,12 +203,12 @@ export class RoomQueue {
     );
     const now = this.#now();
     const known = this.#records.workers.get(id);
-    const worker = known ?? { id, state: 'loading', speeds: {} };
+    const worker = known ?? { id, state: 'loading', speeds: {}, valid: 0 };
     if (known) this.#leases.giveBack(id, null, '');
     if (worker.state !== 'ready') move('worker', worker, worker.state, 'ready');
     Object.assign(worker, {
-      client, kind, name, device, software, kernels, models: [...models], silent: false, arrivedAt: now,
-      heardAt: now, ownFirst,
+      client, kind, name, device, software, kernels, models: [...models], variant, silent: false,
+      arrivedAt: now, heardAt: now, ownFirst,
     });
     this.#records.workers.set(id, worker);
     this.#records.announce();
@@ -275,6 +290,43 @@ export class RoomQueue {
     this.#leases.complete(lease, blob, seconds, moved);
   }
 
+  /**
+   * What a checker's result is to be compared with.
+   * @param {import('./leases.js').Lease} lease of a check
+   * @returns {import('./checks.js').Disputed|null} null when it is not held any more
+   */
+  disputed(lease) {
+    if (!this.holds(lease)) return null;
+    const { checks, workers } = this.#records;
+    const { result, variant, second, secondVariant } = checks.get(lease.check);
+    const { variant: checkerVariant } = workers.get(lease.worker);
+    return { result, variant, second, secondVariant, checkerVariant };
+  }
+
+  /**
+   * Hand in what a checker computed, and what was found. Who was wrong is shut out: its workers go,
+   * and what nobody has found right of its work is done again.
+   * @param {import('./leases.js').Lease} lease of a check @param {string} blob
+   * @param {number} seconds computing time as the worker says
+   * @param {{first: import('./checks.js').Finding, second: import('./checks.js').Finding|null}|null}
+   *   found null: nobody can say
+   * @throws {LeaseLost}
+   */
+  judge(lease, blob, seconds, found) {
+    for (const client of this.#leases.judge(lease, blob, seconds, found)) {
+      for (const worker of [...this.#records.workers.values()]) {
+        if (worker.client === client) this.leave(worker.id);
+      }
+      this.#leases.pursue(client);
+    }
+  }
+
+  /** Whether a client was found wrong, and computes no more here. @param {string} client
+   * @returns {boolean} */
+  isShutOut(client) {
+    return this.#records.shutOut.has(client);
+  }
+
   /** It could not be computed: others try again, until the third fault.
    * @param {import('./leases.js').Lease} lease @param {string} fault a code of faults.js
    * @param {string} [detail] what happened exactly; no page shows it
@@ -351,6 +403,11 @@ export class RoomQueue {
       ? forecast(this.#records) : new Map();
     const sorted = jobs.toSorted((one, other) => one.createdAt - other.createdAt);
     return sorted.map((job) => jobJson(this.#records, job, expected.get(job.id)));
+  }
+
+  /** The newest that were shut out. @returns {object[]} ShutOutJson */
+  shutOut() {
+    return shutOutJson(this.#records);
   }
 
   /** Workers that are there, first come first. @returns {object[]} RoomWorkerJson */

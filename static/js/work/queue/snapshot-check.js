@@ -29,20 +29,34 @@ export function checkedSnapshot(given) {
   }
 }
 
-function belongsTogether({ jobs, chunks, workers, gone, turns, revision, turn, newestJobAt,
-  number }) {
+function belongsTogether({ jobs, chunks: all, workers, gone, turns, revision, turn, newestJobAt,
+  number, checks, shutOut }) {
   const present = uniqueBy(workers, ({ id }) => id, 'a worker of its own id');
   const known = uniqueBy(jobs, ({ id }) => id, 'a job of its own id');
   uniqueBy(gone, ([id]) => id, 'a job that went once');
-  uniqueBy(chunks, ({ id }) => id, 'a chunk of its own id');
+  const byId = uniqueBy(all, ({ id }) => id, 'a chunk of its own id');
+  const chunks = all.filter(({ kind }) => kind !== 'check');
+  uniqueBy(shutOut, ({ client }) => client, 'somebody who was shut out once');
   must(Object.values(turns).every((one) => one <= turn), 'turns that have been');
   for (const [, went] of gone) must(went.revision <= revision, 'a revision that has been');
   const chunksOf = Map.groupBy(chunks, ({ job }) => job);
-  for (const chunk of chunks) {
+  for (const chunk of all) {
     must(known.has(chunk.job), 'a chunk of a job that is there');
     must(chunk.number <= number, 'a number that was given');
+    must((chunk.kind === 'check') === (chunk.check !== null), 'a check that checks something');
     checkLease(chunk, present);
   }
+  const ofChecks = uniqueBy(all.filter(({ kind }) => kind === 'check'), ({ check }) => check,
+    'one chunk of a check');
+  for (const check of uniqueBy(checks, ({ id }) => id, 'a check of its own id').values()) {
+    must(known.has(check.job), 'a check of a job that is there');
+    checkCheck(check, known.get(check.job), ofChecks.get(check.id) ?? null);
+    const [chunk, attempt] = check.id.split('.').map(Number);
+    must(check.state !== 'held' || isLeasedAs(byId.get(chunk), attempt, check),
+      'a lease of what is held');
+  }
+  must([...ofChecks.values()].every(({ check, job }) => checks.some(
+    ({ id, job: other }) => id === check && job === other)), 'a check that is there');
   for (const job of jobs) {
     must(job.revision <= revision && job.createdAt <= newestJobAt, 'a job that has been');
     checkJob(job, chunksOf.get(job.id) ?? []);
@@ -66,6 +80,27 @@ function checkLease(chunk, workers) {
   must(workers.get(worker)?.state === 'ready', 'a lease of a worker that is there');
 }
 
+function checkCheck(check, { images, settings: { steps } }, chunk) {
+  const { kind, image, start, stop, given, conditioning, result, second, state } = check;
+  must((kind === 'encode') === (image === null), 'a check of an encoding or of an image');
+  const of = images.find(({ index }) => index === image);
+  must(image === null || (of && ['running', 'done'].includes(of.state)), 'a check of what is there');
+  must(kind === 'denoise' ? start <= stop && stop <= steps
+    : start === 0 && stop === 0, 'a check of its steps');
+  must((kind === 'decode' || start > 0) === (given !== null), 'a latent where it began');
+  must((kind === 'denoise') === (conditioning !== null), 'texts of its steps');
+  must(state === 'held' || result !== null, 'a result that is checked');
+  must((state === 'open') === (chunk !== null), 'a chunk of what is to be checked');
+  must(second === null || state === 'open', 'a second result of what is not decided');
+  if (!chunk) return;
+  must(chunk.image === null && chunk.start === 0 && chunk.stop === 0 && (chunk.from ?? 0) === 0,
+    'a check without steps of its own');
+}
+
+const isLeasedAs = (chunk, attempt, { kind, image, job, worker, start }) => (
+  chunk?.state === 'leased' && chunk.attempt === attempt && chunk.kind === kind
+  && chunk.image === image && chunk.job === job && chunk.worker === worker && chunk.from === start);
+
 function checkJob(job, chunks) {
   const { images, removed, settings } = job;
   const ended = jobEnded(job);
@@ -88,15 +123,19 @@ function checkJob(job, chunks) {
   for (const chunk of chunks) checkChunk(chunk, byIndex, settings);
   const places = new Set([...encodings, ...chunks].map(({ image }) => image));
   must(places.size === chunks.length, 'one chunk of an image');
-  must(encodings.length === 1 ? chunks.length === 1 : chunks.length === open.length,
+  const toDo = open.filter(({ picture }) => picture === null);
+  must(encodings.length === 1 ? chunks.length === 1 : chunks.length === toDo.length,
     'a chunk for every image that is not done');
+  must(encodings.length === 0 || toDo.length === open.length, 'no picture before the text');
 }
 
 function checkImage(image, { steps, seed }) {
   const { index, state, step, previewStep, checkpoints, picture, finishedAt } = image;
   must(image.seed === seedOf(seed, index), 'the seed of its number');
   must(step <= steps && (previewStep ?? 0) <= steps, 'steps of its job');
-  must((state === 'done') === (picture !== null), 'a picture where one is done');
+  must(state === 'running' || (state === 'done') === (picture !== null),
+    'a picture where one is done');
+  must(state === 'done' || image.doubt === null, 'a doubt of what is done');
   must(imageEnded(image) === (finishedAt !== null), 'a time of its end with its end');
   must(!imageEnded(image) || (checkpoints.length === 0 && image.preview === null
     && previewStep === null), 'nothing to go on from in what ended');
@@ -116,7 +155,8 @@ function checkChunk(chunk, images, { steps }) {
     return;
   }
   const image = images.get(index);
-  must(image !== undefined && !imageEnded(image), 'a chunk of an image that is not done');
+  must(image !== undefined && !imageEnded(image) && image.picture === null,
+    'a chunk of an image that is not done');
   if (kind === 'decode') {
     must(start === 0 && stop === 0 && (from ?? 0) === 0, 'a decoding without steps');
     must(image.checkpoints[0]?.step === steps, 'a decoding of all steps');
@@ -124,4 +164,5 @@ function checkChunk(chunk, images, { steps }) {
   }
   must(start < stop && stop <= steps && (from === null || (start <= from && from <= stop)),
     'a range of its steps');
+  must(start <= (image.checkpoints[0]?.step ?? 0), 'a range that begins with what is there');
 }

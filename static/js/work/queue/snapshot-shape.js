@@ -2,19 +2,20 @@
 // that honest queues keep. A new member of a record is a line here too; what is not here is refused.
 
 import { speedKey } from './cutting.js';
-import { CHECKPOINTS_KEPT } from './leases.js';
+import { CHECKPOINTS_KEPT } from './records.js';
 import { MOST_IMAGES, SEED_LIMIT } from './requests.js';
 import {
   dictionary, flag, list, number, oneOf, orNull, record, text, that, tuple, whole,
 } from './shapes.js';
 import { MOST_ENTRIES } from './timeline.js';
-import { CHUNK_LIVE, IMAGE_ENDED, JOB_ENDED } from './transitions.js';
+import { CHUNK_LIVE, IMAGE_ENDED, JOB_ENDED, MOVES } from './transitions.js';
+import { MOST_SHUT_OUT } from './verdicts.js';
 
 export const FORMAT = 1;
 
 /** Of one queue. What two have together is bounded alike: see merging.js. */
 export const MOST = Object.freeze({
-  jobs: 2 ** 14, chunks: 2 ** 13, workers: 2 ** 14, clients: 2 ** 14, gone: 2 ** 14,
+  jobs: 2 ** 14, chunks: 2 ** 13, workers: 2 ** 14, clients: 2 ** 14, gone: 2 ** 14, checks: 2 ** 14,
 });
 
 const MOST_STEPS = 2 ** 13;
@@ -31,6 +32,7 @@ const LONGEST_KEY = 500;
 const LONGEST_DETAIL = 2 ** 12;
 
 const KINDS = ['encode', 'denoise', 'decode'];
+const DOUBTS = ['unchecked', 'lapsed', 'wrong'];
 const name = text(LONGEST_NAME, 1);
 const time = number(0, MOST_TIME);
 const count = whole(0, MOST_COUNT);
@@ -69,7 +71,7 @@ const entry = record({
   fault: orNull(name),
 });
 
-const wholeImage = record({
+const image = filledUp({ timeline: [], doubt: null }, record({
   index,
   seed,
   state: oneOf('queued', 'running', ...IMAGE_ENDED),
@@ -85,12 +87,8 @@ const wholeImage = record({
   endedBy: orNull(record({ kind: oneOf(...KINDS), start: steps, attempt: attempts })),
   goneBack: attempts,
   timeline: list(entry, MOST_ENTRIES),
-});
-
-/** A room that was kept before there were timelines has none. */
-const image = (value) => wholeImage(
-  value !== null && typeof value === 'object' && !Object.hasOwn(value, 'timeline')
-    ? { ...value, timeline: [] } : value);
+  doubt: orNull(oneOf(...DOUBTS)),
+}));
 
 const job = record({
   id: name,
@@ -108,11 +106,12 @@ const job = record({
   revision: count,
 });
 
-const chunk = record({
+const chunk = filledUp({ check: null }, record({
   id: whole(0, Number.MAX_SAFE_INTEGER - MOST.chunks), // addChunk counts on from one that is taken
   job: name,
   image: orNull(index),
-  kind: oneOf(...KINDS),
+  kind: oneOf(...KINDS, 'check'),
+  check: orNull(name),
   start: steps,
   stop: steps,
   state: oneOf(...CHUNK_LIVE),
@@ -125,6 +124,39 @@ const chunk = record({
   from: orNull(steps),
   createdAt: time,
   number: count,
+}));
+
+const check = record({
+  id: name,
+  job: name,
+  image: orNull(index),
+  kind: oneOf(...KINDS),
+  start: steps,
+  stop: steps,
+  state: oneOf(...Object.keys(MOVES.check)),
+  given: orNull(name),
+  conditioning: orNull(name),
+  result: orNull(name),
+  worker: name,
+  client: name,
+  variant: text(LONGEST_NAME),
+  second: orNull(name),
+  secondWorker: text(LONGEST_NAME),
+  secondClient: text(LONGEST_NAME),
+  secondVariant: text(LONGEST_NAME),
+  opinions: attempts,
+  createdAt: time,
+});
+
+const shutOut = record({
+  client: name,
+  name,
+  kind: oneOf(...KINDS),
+  start: steps,
+  stop: steps,
+  distance: seconds, // of the same bounds
+  limit: seconds,
+  at: time,
 });
 
 const key = that(isSpeedKey, 'a name of speedKey');
@@ -134,7 +166,7 @@ const speed = record({
   seconds,
 });
 
-const worker = record({
+const worker = filledUp({ variant: '', valid: 0 }, record({
   id: name,
   client: name,
   kind: name,
@@ -143,12 +175,14 @@ const worker = record({
   software: flag,
   kernels: text(LONGEST_NAME),
   models: list(name, 64),
+  variant: text(LONGEST_NAME),
+  valid: attempts,
   state: oneOf('ready', 'gone'),
   silent: flag,
   arrivedAt: time,
   heardAt: time,
   speeds: dictionary(key, speed, MOST_SPEEDS),
-});
+}));
 
 /** The members that are neither records nor lists of them. */
 export const PLAIN = Object.freeze({
@@ -162,7 +196,7 @@ export const PLAIN = Object.freeze({
 });
 
 /** @type {import('./shapes.js').Shape<object>} */
-export const snapshot = record({
+export const snapshot = filledUp({ checks: [], shutOut: [] }, record({
   format: oneOf(FORMAT),
   ...PLAIN,
   turns: dictionary(name, count, MOST.clients),
@@ -170,7 +204,17 @@ export const snapshot = record({
   chunks: list(chunk, MOST.chunks),
   workers: list(worker, MOST.workers),
   gone: list(tuple(name, record({ revision: count, removed: list(index, MOST_IMAGES) })), MOST.gone),
-});
+  checks: list(check, MOST.checks),
+  shutOut: list(shutOut, MOST_SHUT_OUT),
+}));
+
+/** Rooms that were kept before there were such members have none: timelines, checks. */
+function filledUp(missing, shape) {
+  return (value) => {
+    const isRecord = value !== null && typeof value === 'object' && !Array.isArray(value);
+    return shape(isRecord ? { ...structuredClone(missing), ...value } : value);
+  };
+}
 
 function isSpeedKey(value) {
   if (typeof value !== 'string' || value.length > LONGEST_KEY) return false;

@@ -11,7 +11,7 @@ const PLAIN_NAMES = Object.keys(PLAIN);
  * @returns {object} nothing in it is shared with the records
  */
 export function snapshotOf(records) {
-  const { jobs, chunks, workers, gone, turns } = records;
+  const { jobs, chunks, workers, gone, turns, checks, shutOut } = records;
   return {
     format: FORMAT,
     ...Object.fromEntries(PLAIN_NAMES.map((name) => [name, records[name]])),
@@ -20,6 +20,8 @@ export function snapshotOf(records) {
     chunks: Array.from(chunks.values(), (chunk) => ({ ...chunk })),
     workers: Array.from(workers.values(), copyOfWorker),
     gone: Array.from(gone, ([id, went]) => [id, { ...went, removed: [...went.removed] }]),
+    checks: Array.from(checks.values(), (check) => ({ ...check })),
+    shutOut: Array.from(shutOut.values(), (one) => ({ ...one })),
   };
 }
 
@@ -50,7 +52,9 @@ const copyOfWorker = ({ ownFirst: _own, ...worker }) => ({
  * @throws {import('./snapshot-check.js').SnapshotError} for what is no snapshot of a queue
  */
 export function recordsOf(snapshot) {
-  const { jobs, chunks, workers, gone, turns, ...plain } = checkedSnapshot(snapshot);
+  const {
+    jobs, chunks, workers, gone, turns, checks, shutOut, ...plain
+  } = checkedSnapshot(snapshot);
   const records = new Records(plain.room, plain.holder);
   for (const name of PLAIN_NAMES) records[name] = plain[name];
   records.turns = turns;
@@ -58,5 +62,7 @@ export function recordsOf(snapshot) {
   records.chunks = new Map(chunks.map((chunk) => [chunk.id, chunk]));
   records.workers = new Map(workers.map((worker) => [worker.id, worker]));
   records.gone = new Map(gone);
+  records.checks = new Map(checks.map((check) => [check.id, check]));
+  records.shutOut = new Map(shutOut.map((one) => [one.client, one]));
   return records;
 }

@@ -2,7 +2,7 @@
 //
 // Twin of queue/genqueue/transitions.py; tests/vectors/queue/transitions.json is what both must be.
 
-/** @typedef {'job'|'image'|'chunk'|'worker'} Kind */
+/** @typedef {'job'|'image'|'chunk'|'worker'|'check'} Kind */
 
 /** Every allowed move; nothing else may happen. @type {Record<Kind, Record<string, string[]>>} */
 export const MOVES = {
@@ -24,6 +24,13 @@ export const MOVES = {
     loading: ['ready', 'gone'],
     ready: ['loading', 'gone'], // gone: it left, or the network lost it
     gone: ['loading', 'ready'], // it came again
+  },
+  // Of what a worker hands in (checks.js). What is settled or dropped is no record any more.
+  check: {
+    held: ['open', 'spared'], // its lease has ended
+    open: ['lapsed'], // nobody can say
+    spared: ['open'], // the encoding of somebody who was shut out since
+    lapsed: [],
   },
 };
 

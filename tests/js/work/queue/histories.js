@@ -3,27 +3,32 @@
 // Clients ask, cancel and remove; workers come, compute, lie, fall silent and die; what they say is
 // lost, late, doubled and out of order; the holder starts again from its last copy. At the end
 // honest workers are there, and then every job ends.
+//
+// With checks one worker of some histories hands in lies. Honest results have a name that follows
+// from what they were made of, so two who compute the same say the same; no two lies are alike.
 
 import { checkedSnapshot } from '/static/js/work/queue/snapshot-check.js';
 
 import { Player } from './player.js';
 import { lots } from './simulation.js';
 
-const CLIENTS = ['alice', 'bob', 'charlie', 'one']; // the last one has a worker
+const CLIENTS = ['alice', 'bob', 'charlie', 'one']; // the last one has a worker: it is not checked
 const WORKERS = ['one', 'two', 'three'];
 const FAULTS = [
   'out-of-memory', 'computation-failed', 'worker-lost', 'file-lost', 'result-refused',
 ];
 const ENDED = ['done', 'failed', 'cancelled'];
+const HONEST = 'one'; // never lies; in half of the histories it is the holder's own
 
 /**
  * @param {number} seed
- * @param {{calls?: number, restarts?: boolean}} [options] restarts: also what a database cannot do
+ * @param {{calls?: number, restarts?: boolean, checks?: boolean}} [options] restarts: also what a
+ *   database cannot do; checks: what is handed in is checked, and some of it is a lie
  * @returns {object[]} the calls with what each gave
  * @throws {Error} where something did not hold, with the calls up to there as `calls`
  */
-export function history(seed, { calls = 80, restarts = true } = {}) {
-  const story = new Story(seed, restarts);
+export function history(seed, { calls = 80, restarts = true, checks = false } = {}) {
+  const story = new Story(seed, restarts, { checks });
   try {
     for (let i = 0; i < calls; i++) story.goOn();
     story.end();
@@ -38,22 +43,24 @@ export function history(seed, { calls = 80, restarts = true } = {}) {
  * @param {number} seed
  * @throws {Error} where something did not hold
  */
-export function splitHistory(seed, { calls = 40 } = {}) {
+export function splitHistory(seed, { calls = 40, checks = false } = {}) {
   const tell = (story) => {
     for (let i = 0; i < calls; i++) story.goOn();
     return story.copy();
   };
-  const split = tell(new Story(seed, false));
+  const split = tell(new Story(seed, false, { checks }));
   const halves = ['m', 'z'].map((holder, number) => (
-    tell(new Story(2 ** 20 + 2 * seed + number, false, { snapshot: split, holder }))));
+    tell(new Story(2 ** 20 + 2 * seed + number, false,
+      { snapshot: split, holder, checks, cast: seed }))));
   const merged = halves.map((half, number) => {
-    const story = new Story(seed, false, { snapshot: half, holder: half.holder });
+    const story = new Story(seed, false, { snapshot: half, holder: half.holder, checks });
     story.merge(halves[1 - number]);
     const copy = story.copy();
     story.end();
     return copy;
   });
-  const [one, other] = merged.map(picturesOf);
+  // One that waits for its checks where it was made is finished where it came to.
+  const [one, other] = merged.map((copy) => picturesOf(copy, ['done', 'running']));
   must(equal([...one].sort(), [...other].sort()), `history ${seed}: two merged copies differ`);
   for (const [name, picture] of halves.flatMap((half) => [...picturesOf(half)])) {
     const removed = halves.some((half) => isRemoved(half, name));
@@ -62,8 +69,8 @@ export function splitHistory(seed, { calls = 40 } = {}) {
   }
 }
 
-const picturesOf = ({ jobs }) => new Map(jobs.flatMap(({ id, images }) => images
-  .filter(({ picture }) => picture !== null)
+const picturesOf = ({ jobs }, states = ['done']) => new Map(jobs.flatMap(({ id, images }) => images
+  .filter(({ state, picture }) => states.includes(state) && picture !== null)
   .map(({ index, picture }) => [`${id} ${index}`, picture])));
 
 function isRemoved({ jobs, gone }, name) {
@@ -75,7 +82,10 @@ function isRemoved({ jobs, gone }, name) {
 /** A history as it is made; its Watch throws where something does not hold. */
 export class Story {
   told = [];
-  #player = new Player();
+  #player;
+  #checks;
+  #trusted;
+  #liar;
   #prefix = '';
   #watch;
   #random;
@@ -88,8 +98,12 @@ export class Story {
   #holds = new Map(); // what each worker takes itself to hold
   #post = []; // what workers have said, and the queue has not heard
 
-  /** snapshot, holder: where it goes on from. */
-  constructor(seed, restarts, { snapshot, holder = '' } = {}) {
+  /** snapshot, holder: where it goes on from; cast: who lies and who is trusted. */
+  constructor(seed, restarts, { snapshot, holder = '', checks = false, cast = seed } = {}) {
+    this.#player = new Player({ checks });
+    this.#checks = checks;
+    this.#trusted = checks && cast % 2 ? HONEST : null;
+    this.#liar = checks ? [null, 'two', 'three'][cast % 3] : null;
     if (snapshot) {
       this.#prefix = holder;
       this.#at = 1000;
@@ -99,7 +113,8 @@ export class Story {
     this.#random = lots(seed);
     this.#restarts = restarts;
     this.#harm = this.#random() < 0.3 ? 0.4 : 0.1; // how often a chunk cannot be computed
-    this.#watch = new Watch(this.#player);
+    this.#watch = new Watch(this.#player, { all: checks && !snapshot });
+    this.#watch.liar = this.#liar;
     for (const worker of WORKERS) this.#arrive(worker);
     this.#ask();
   }
@@ -138,15 +153,16 @@ export class Story {
       rounds += settings.steps;
     }
     for (const worker of WORKERS) {
-      this.#do({ call: 'arrive', worker, models: [...models] });
+      this.#arrive(worker, [...models]);
       this.#holds.delete(worker);
     }
     for (let round = 0; round < rounds && this.#watch.unfinished.length; round++) {
       this.#at += 2.1; // nobody is waited for any more
+      if (round % 5 === 4) this.#do({ call: 'sweep' });
       for (const worker of WORKERS) {
         const lease = this.#claim(worker);
         if (!lease) continue;
-        this.#do({ call: 'complete', lease: lease.name });
+        this.#do({ call: 'complete', lease: lease.name, ...this.#result(lease) });
         this.#holds.delete(worker);
       }
     }
@@ -179,7 +195,7 @@ export class Story {
 
   #ask() {
     this.#do({
-      call: 'submit', job: `${this.#prefix}job${++this.#numbers.job}`, by: this.#one(CLIENTS),
+      call: 'submit', job: `${this.#prefix}job${++this.#numbers.job}`, by: this.#one(this.#checks ? CLIENTS.slice(0, 3) : CLIENTS),
       images: this.#number(1, 3), steps: this.#number(1, 6),
       model: this.#random() < 0.8 ? 'tiny' : 'rare',
     });
@@ -203,10 +219,18 @@ export class Story {
     }
   }
 
-  #arrive(worker) {
-    this.#here.add(worker);
-    const models = this.#random() < 0.6 ? ['tiny'] : ['tiny', 'rare'];
-    this.#do({ call: 'arrive', worker, models, own_first: this.#random() < 0.3 });
+  #arrive(worker, models = this.#random() < 0.6 ? ['tiny'] : ['tiny', 'rare']) {
+    const trusted = worker === this.#trusted;
+    const gave = this.#do({
+      call: 'arrive', worker, models, own_first: this.#random() < 0.3, ...(trusted && { trusted }),
+    });
+    if (gave === 'ok') this.#here.add(worker);
+  }
+
+  /** What a worker hands in, where it matters what that is. */
+  #result({ name, worker, lease }, step = lease.stop) {
+    if (!this.#checks) return {};
+    return { result: worker === this.#liar ? `lie of ${name} ${step}` : truthOf(lease, step) };
   }
 
   #claim(worker) {
@@ -214,8 +238,9 @@ export class Story {
     const name = `${this.#prefix}lease${++this.#numbers.lease}`;
     const gave = this.#do({ call: 'claim', worker, as: name });
     if (gave === null) return null;
-    const { start, stop, kind, chunk, attempt } = this.#player.leases.get(name);
-    const lease = { name, worker, start, stop, kind, chunk, attempt, step: start };
+    const given = this.#player.leases.get(name);
+    const { start, stop, kind, chunk, attempt } = given;
+    const lease = { name, worker, start, stop, kind, chunk, attempt, step: start, lease: given };
     this.#leases.push(lease);
     this.#holds.set(worker, lease);
     return lease;
@@ -229,7 +254,8 @@ export class Story {
     if (lot < 0.4 && lease.kind === 'denoise' && lease.step < lease.stop) {
       lease.step += 1;
       const call = { call: 'step', lease: lease.name, step: lease.step };
-      if (this.#random() < 0.5) call.latent = `${lease.name}@${lease.step}`;
+      const { result: latent = `${lease.name}@${lease.step}` } = this.#result(lease, lease.step);
+      if (this.#random() < 0.5) call.latent = latent;
       if (this.#random() < 0.5) call.preview = true;
       this.#post.push(call);
     } else if (lot < 0.5) {
@@ -237,7 +263,8 @@ export class Story {
     } else {
       this.#holds.delete(worker);
       const { name } = lease;
-      if (lot < 0.95 - this.#harm) this.#post.push({ call: 'complete', lease: name });
+      const done = { call: 'complete', lease: name, ...this.#result(lease) };
+      if (lot < 0.95 - this.#harm) this.#post.push(done);
       else if (lot < 0.95) this.#post.push({ call: 'fail', lease: name, fault: this.#one(FAULTS) });
       else this.#post.push({ call: 'release', lease: name });
     }
@@ -258,6 +285,7 @@ export class Story {
     const lease = this.#one(this.#leases);
     if (!lease) return;
     const call = { call: this.#one(['renew', 'complete', 'fail', 'release']), lease: lease.name };
+    if (call.call === 'complete') Object.assign(call, this.#result(lease));
     if (this.#random() < 0.5) call.attempt = this.#number(0, 5);
     else call.worker = this.#one(WORKERS);
     // By chance that may be the truth, said by whom it is true of: then he has said it.
@@ -273,8 +301,24 @@ export class Story {
   }
 }
 
+/** A name that follows from all that a result is made of. */
+function truthOf({ kind, job, image, start, latent, conditioning }, step) {
+  const from = [latent, kind === 'denoise' ? conditioning : null].filter((name) => name !== null);
+  const made = [kind, job, image, start, step, ...from].join(' ');
+  return `${from.some(isWrong) ? 'of a lie' : 'true'} ${lots(hashOf(made))().toString(36)}`;
+}
+
+const isWrong = (name) => /^(?:lie|of a lie) /.test(name);
+
+function hashOf(text) {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
+}
+
 /** Sees to it that what must hold does, after every call. */
 class Watch {
+  #all;
   #player;
   #state;
   #given = new Set(); // leases, by chunk and attempt: none is given twice
@@ -284,10 +328,15 @@ class Watch {
   #revision = 0;
   #calls = 0;
 
-  constructor(player) {
+  /** all: whatever the pictures are made of was or will be checked. */
+  constructor(player, { all }) {
+    this.#all = all;
     this.#player = player;
     this.#state = player.queue.snapshot();
   }
+
+  /** The one client that may be shut out. */
+  liar = null;
 
   get known() {
     return this.#state.jobs.map(({ id }) => id);
@@ -317,7 +366,8 @@ class Watch {
     if (nothing) must(equal(before, after), `a refused ${call.call} changed something`);
     if (call.call === 'claim' && gave !== null) this.#isNew(call);
     if (call.call === 'complete' && gave === 'ok') this.#isTaken(call, before, after);
-    this.#agrees(after);
+    const { lease } = call;
+    this.#agrees(after, call.call === 'complete' && this.#player.leases.get(lease).check !== null);
     this.#grows(after, call);
     this.#calls += 1;
     if (this.#calls % 4 === 0) this.#isShown();
@@ -340,18 +390,28 @@ class Watch {
     must(able.state === 'ready' && able.models.includes(lease.settings.model), `${worker} cannot`);
   }
 
-  #isTaken({ lease: name }, before, after) {
+  #isTaken({ lease: name, result = name }, before, after) {
     const lease = this.#player.leases.get(name);
+    if (lease.check !== null) {
+      const maker = before.checks.find(({ id }) => id === lease.check).client;
+      const checker = before.workers.find(({ id }) => id === lease.worker).client;
+      must(maker !== checker, 'somebody has checked what is their own');
+      return;
+    }
     const image = (state) => state.jobs.find(({ id }) => id === lease.job)?.images
       .find(({ index }) => index === lease.image);
     if (lease.kind === 'decode') {
-      must(image(before).picture === null && image(after).picture === name, 'two results');
+      must(image(before).picture === null && image(after).picture === result, 'two results');
     } else if (lease.kind === 'denoise') {
       must(image(after).step === image(after).checkpoints[0].step, 'a range without its end');
     }
   }
 
-  #agrees({ jobs, chunks, workers }) {
+  #agrees({ jobs, chunks: all, workers, checks, shutOut }, judged) {
+    const chunks = all.filter(({ kind }) => kind !== 'check');
+    must(shutOut.every(({ client }) => client === this.liar), 'an honest client was shut out');
+    must(checks.every(({ second, secondClient, client }) => second === null
+      || secondClient !== client), 'two results of one client');
     const ids = new Set(chunks.map(({ id }) => id));
     must(ids.size === chunks.length, 'two chunks of one id');
     for (const chunk of chunks) {
@@ -371,16 +431,21 @@ class Watch {
       if (job.state === 'queued') must(encoding === 1, 'a job that nobody can begin');
       for (const image of open) {
         const own = live.filter((chunk) => chunk.image === image.index).length;
-        must(own + encoding === 1, `a lost image: ${own} chunks of its own, ${encoding} encodings`);
+        const wanted = image.picture === null ? 1 : 0; // else it waits for its checks
+        must(own + encoding === wanted,
+          `a lost image: ${own} chunks of its own, ${encoding} encodings`);
         must(image.checkpoints.length <= 2, 'too many checkpoints');
         must(image.state === 'running' || image.step === 0, 'steps before it runs');
       }
       for (const image of job.images) {
         const name = `${job.id} ${image.index}`;
-        must((image.state === 'done') === (image.picture !== null), 'done and no picture');
+        if (image.state !== 'done') continue;
+        must(image.picture !== null, 'done and no picture');
         const known = this.#pictures.get(name) ?? image.picture;
-        must(known === image.picture, 'a picture was changed');
-        if (image.picture !== null) this.#pictures.set(name, image.picture);
+        must(known === image.picture || judged, 'a picture was changed');
+        this.#pictures.set(name, image.picture);
+        const doubted = !this.#all || image.doubt !== null;
+        must(doubted || !isWrong(image.picture), 'a wrong picture that nobody doubts');
       }
     }
   }

@@ -4,14 +4,20 @@
 import { LeaseLost, QueueRefusal, RoomQueue } from '/static/js/work/queue/room-queue.js';
 
 const BEGAN = Date.UTC(2026, 0, 1);
+const HOLDER = 'the holder'; // the client whose tabs are trusted
 
 export class Player {
   #now = BEGAN;
   leases = new Map();
   snapshots = new Map();
+  #dice = 0;
+  #checks;
 
-  constructor() {
-    this.queue = new RoomQueue({ room: 'kitchen', holder: 'm', now: () => this.#now });
+  /** checks: what is handed in is checked. */
+  constructor({ checks = false } = {}) {
+    this.#checks = checks ? { trusted: HOLDER, random: () => this.#dice } : null;
+    this.queue = new RoomQueue({
+      room: 'kitchen', holder: 'm', now: () => this.#now, checks: this.#checks });
   }
 
   /** @param {object} call @returns {any} what it gave, as JSON */
@@ -32,7 +38,8 @@ export class Player {
     switch (call.call) {
       case 'arrive':
         queue.arrive({
-          id: call.worker, client: call.worker, name: call.worker, device: 'gpu',
+          id: call.worker, client: call.trusted ? HOLDER : call.worker, name: call.worker,
+          device: 'gpu',
           models: call.models ?? ['tiny'], ownFirst: call.own_first ?? false,
         });
         return 'ok';
@@ -66,8 +73,15 @@ export class Player {
         });
         return 'ok';
       case 'complete':
-        queue.complete(this.#lease(call), call.lease, call.seconds ?? 0);
+        this.#complete(this.#lease(call), call);
         return 'ok';
+      case 'dice':
+        this.#dice = call.fall;
+        return 'ok';
+      case 'checks':
+        return checksOf(queue.snapshot());
+      case 'shut-out':
+        return queue.shutOut().map(({ name }) => name);
       case 'fail':
         queue.fail(this.#lease(call), call.fault ?? 'computation-failed');
         return 'ok';
@@ -90,7 +104,7 @@ export class Player {
         return 'ok';
       case 'restore':
         this.queue = RoomQueue.restore(this.snapshots.get(call.from), {
-          now: () => this.#now, holder: call.holder,
+          now: () => this.#now, holder: call.holder, checks: this.#checks,
         });
         return 'ok';
       case 'merge':
@@ -111,6 +125,19 @@ export class Player {
     return leaseOf(lease);
   }
 
+  /** Results are alike when they have one name. */
+  #complete(lease, { lease: name, result = name, seconds = 0 }) {
+    if (lease.check === null) {
+      this.queue.complete(lease, result, seconds);
+      return;
+    }
+    const about = this.queue.disputed(lease);
+    const finding = (other) => ({ distance: other === result ? 0 : 1, limit: 0.5 });
+    this.queue.judge(lease, result, seconds, about && {
+      first: finding(about.result), second: about.second && finding(about.second),
+    });
+  }
+
   /** As it was given, or as somebody lies about it. */
   #lease({ lease, attempt, worker }) {
     const held = this.leases.get(lease);
@@ -118,10 +145,11 @@ export class Player {
   }
 }
 
-function leaseOf({ kind, job, image, start, stop, attempt, conditioning, latent }) {
+function leaseOf({ kind, job, image, start, stop, attempt, conditioning, latent, check }) {
   const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
   const picture = image === null ? job : `${job}/${image}`;
-  const parts = [`${kind} ${picture}${range}, attempt ${attempt}`];
+  const again = check === null ? '' : 'check ';
+  const parts = [`${again}${kind} ${picture}${range}, attempt ${attempt}`];
   if (kind === 'denoise') parts.push(`with ${conditioning}`);
   if (latent !== null) parts.push(`from ${latent}`);
   return parts.join(', ');
@@ -136,21 +164,27 @@ const timelineOf = ({ entries }) => entries.map(
     ].filter(Boolean).join(', ');
   });
 
+/** Of what is still to be known. */
+const checksOf = ({ checks }) => checks.filter(({ state }) => state !== 'lapsed').map(
+  ({ kind, start, stop, state, worker }) => (
+    `${kind}${kind === 'denoise' ? ` ${start}..${stop}` : ''} by ${worker} ${state}`)).sort();
+
 function lookOf(job) {
   if (job === null) return null;
-  const images = job.images.map(({ index, state, step, steps, worker, url, preview_url }) => [
+  const images = job.images.map(({ index, state, step, steps, worker, url, preview_url, doubt }) => [
     `${index}: ${state} ${step}/${steps}`, worker && `at ${worker.id}`, url && `is ${url}`,
-    preview_url && 'with a preview',
+    preview_url && 'with a preview', doubt,
   ].filter(Boolean).join(', '));
   return { state: job.state, error: job.error?.code ?? null, images };
 }
 
 /**
  * @param {{call: string, gives?: any}[]} calls
+ * @param {{checks?: boolean}} [options] whether what is handed in is checked
  * @returns {{number: number, call: object, gave: any}|null} the first that gave something else
  */
-export function play(calls) {
-  const player = new Player();
+export function play(calls, { checks = false } = {}) {
+  const player = new Player({ checks });
   for (const [number, call] of calls.entries()) {
     const gave = player.perform(call);
     if (!same(gave, 'gives' in call ? call.gives : 'ok')) return { number, call, gave };

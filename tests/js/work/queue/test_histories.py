@@ -51,13 +51,48 @@ def test_what_must_hold_does_after_every_call_of_every_history(run):
         assert gave.get(name, 0) >= HISTORIES / 500, (name, gave)
 
 
-def test_two_halves_of_a_split_room_become_one_and_lose_no_picture(run):
+def test_with_checks_no_lie_is_shown_as_right_and_nobody_honest_is_shut_out(run):
+    """The same must hold as without, and besides: what Watch says of lies, and of who checks."""
+    seen: dict[str, int] = {}
     for first in range(0, HISTORIES // 4, A_CALL):
-        run(
-            """const { splitHistory } = await module('./histories.js');
-               for (let seed = args[0]; seed < args[0] + args[1]; seed++) splitHistory(seed);""",
+        counted = run(
+            """const { history } = await module('./histories.js');
+               const seen = { checks: 0, refused: 0, unchecked: 0, wrong: 0, pictures: 0 };
+               for (let seed = args[0]; seed < args[0] + args[1]; seed++) {
+                 for (const { call, gives } of history(seed, { checks: true })) {
+                   if (call === 'claim' && gives?.startsWith('check ')) seen.checks += 1;
+                   if (call === 'arrive' && gives === 'shut-out') seen.refused += 1;
+                   for (const image of (call === 'look' && gives?.images) || []) {
+                     seen.pictures += image.includes(' is ') ? 1 : 0;
+                     for (const doubt of ['unchecked', 'wrong']) {
+                       if (image.endsWith(`, ${doubt}`)) seen[doubt] += 1;
+                     }
+                   }
+                 }
+               }
+               return seen;""",
             first,
             min(A_CALL, HISTORIES // 4 - first),
+        )
+        for name, number in counted.items():
+            seen[name] = seen.get(name, 0) + number
+    for name, number in seen.items():  # each has happened
+        assert number >= HISTORIES / 100, (name, seen)
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_two_halves_of_a_split_room_become_one_and_lose_no_picture(run, checks):
+    count = HISTORIES // (8 if checks else 4)
+    for first in range(0, count, A_CALL):
+        run(
+            """const { splitHistory } = await module('./histories.js');
+               const [first, count, checks] = args;
+               for (let seed = first; seed < first + count; seed++) {
+                 splitHistory(seed, { checks });
+               }""",
+            first,
+            min(A_CALL, count - first),
+            checks,
         )
 
 
