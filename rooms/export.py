@@ -60,12 +60,14 @@ class Export:
 
     relays: where browsers find each other, ws:// or wss://; none: nobody is met. packages_at: the
     address of a folder that has the packages as `<model>/<variant>/`; otherwise they are copied.
+    spot_checks: what tabs compute for others is checked, now and then (docs/checks.md).
     """
 
     model: str
     variants: Sequence[str] = ("f16",)
     relays: Sequence[str] = field(default=())
     packages_at: str = ""
+    spot_checks: bool = True
 
     def write(self, folder: Path) -> list[str]:
         """Write all of it; the paths that were written. Raises ExportError, and Problem for a
@@ -119,6 +121,7 @@ class Export:
             "text_dim": folder.text_dim,
             "max_tokens": folder.max_tokens,
             "packages": [entry["package_id"] for entry in entries],
+            "variants": {entry["package_id"]: entry["variant"] for entry in entries},
         }
         return {
             "packages.json": _json({"packages": entries}),
@@ -131,6 +134,7 @@ class Export:
         exported = {
             "relays": " ".join(self.relays),
             "relay_lines": "\n".join(self.relays),
+            "spot_checks": self.spot_checks,
             "download": ceil(min(entry["bytes"] or 0 for entry in entries) / 1e6),
         }
         pages = {"index.html": "rooms/landing.html", "room.html": "rooms/room.html"}

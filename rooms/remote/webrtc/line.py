@@ -73,6 +73,7 @@ class Presence:
             "device": described["device"],
             "software": described["software"],
             "kernels": described["variant"],
+            "stores": described["variant"],
             "packages": [package.package_id for package in packages],
         }
         return Entry({package.model: package.model_id for package in packages}, hello)

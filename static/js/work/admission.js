@@ -5,6 +5,7 @@ import { Problem } from './problems.js';
 
 const MOST_TABS_OF_A_ROOM = 64; // that compute
 const MOST_TABS_OF_A_CLIENT = 8;
+const COARSEST = 'int4'; // of a package of which nobody knows how it stores weights
 
 /**
  * A tab becomes a worker of the room, ready to lease.
@@ -16,16 +17,22 @@ const MOST_TABS_OF_A_CLIENT = 8;
  * @param {import('./queue/room-queue.js').RoomQueue} room.queue
  * @param {Iterable<import('./host-page.js').HostPage>} room.pages all that are here
  * @returns {Promise<string>} its id as a worker
- * @throws {Problem} unknown-package, too-many-tabs
+ * @throws {Problem} unknown-package, too-many-tabs, shut-out
  */
 export async function admit(hello, page, { id, models, queue, pages }) {
-  const { key, device, software, packages, kernels, ownFirst } = hello;
+  const { key, device, software, packages, kernels, stores, ownFirst } = hello;
   const opened = models.filter((model) => model.packages.some((name) => packages.includes(name)));
   const known = new Set(opened.flatMap((model) => model.packages));
   if (!packages.every((name) => known.has(name))) {
     throw new Problem('unknown-package',
       'This room has no such model package, or has it anew: load it again.');
   }
+  if (queue.isShutOut(page.label)) {
+    throw new Problem('shut-out',
+      'What you computed here was found wrong, so you compute no more in this room.');
+  }
+  const variants = packages.map((name) => opened.find(
+    (model) => model.packages.includes(name)).variants?.[name] ?? COARSEST);
   const own = await workerId(page.client, id, key);
   // From here on nothing waits, so that tabs that come at once are counted one after the other.
   const present = new Map(queue.workers().map((worker) => [worker.id, worker.client]));
@@ -43,6 +50,7 @@ export async function admit(hello, page, { id, models, queue, pages }) {
     software,
     kernels,
     models: opened.map(({ name }) => name),
+    variant: stores || [...new Set(variants)].join(' '),
     ownFirst,
   });
   return worker;

@@ -7,10 +7,14 @@
 //   whether there is a chunk for it; whenever it holds one, whether the chunk is still its own.
 // - What comes as bytes is checked before it is kept (handing.js). Three faults in a row and the tab
 //   is no worker any more.
+// - A check is a lease like any other, to be computed afresh; what it found is measured here
+//   (comparing.js). Who was shut out by one is dismissed.
 //
 // Its page calls it for one message after the other, each when the one before is done.
 
 import { TensorError } from '../engine/safetensors.js';
+import { compare } from './comparing.js';
+import { expectedTensors } from './expected.js';
 import {
   BlobLostError, expectedResult, expectedStep, fits, needed, resultOf, secondsOf, settingsOf, stepOf,
 } from './handing.js';
@@ -23,6 +27,7 @@ const RENEW_SECONDS = 10;
 const STALLED_AFTER_MS = 300000; // without a step; the longest step or decoding of a slow device
 const MOST_FAULTS_IN_A_ROW = 3;
 const AGAIN_MS = 20; // beyond the moment
+const NOTHING = { conditionings: new Set(), latents: new Set() }; // that a worker has at hand
 const LONGEST_DETAIL = 500;
 const FAULTS_OF_TABS = ['out-of-memory', 'model-unreadable', 'worker-lost', 'computation-failed'];
 
@@ -94,6 +99,12 @@ export class HostWork {
   async look() {
     if (!this.#worker) return;
     const { queue } = this.#host;
+    if (queue.isShutOut(this.#page.label)) {
+      this.#host.shutOut(this.#page);
+      this.#dismiss(new Problem('shut-out',
+        'What you computed here was found wrong, so you compute no more in this room.'));
+      return;
+    }
     if (this.#lease) {
       if (!queue.holds(this.#lease)) this.#lost(this.#lease);
     } else if (this.#waits) {
@@ -169,7 +180,7 @@ export class HostWork {
     const model = this.#host.model(lease.settings.model);
     let bytes;
     try {
-      bytes = await needed(lease, atHand, model, blobs);
+      bytes = await needed(lease, lease.fresh ? NOTHING : atHand, model, blobs);
     } catch (error) {
       if (!(error instanceof BlobLostError || error instanceof TensorError)) throw error;
       this.#protocol(() => queue.fail(lease, 'file-lost', error.message));
@@ -181,11 +192,11 @@ export class HostWork {
     this.#received = bytes.length;
     this.#step = lease.start;
     this.#leasedAt = this.#progressAt = this.#host.now();
-    const { chunk, attempt, kind, job, image, seed, start, stop } = lease;
+    const { chunk, attempt, kind, job, image, seed, start, stop, fresh } = lease;
     const settings = settingsOf(lease.settings);
     this.#page.say(
       { type: 'work.lease', chunk, attempt, kind, job, image, seed, start, stop, settings,
-        fresh: false, bytes: bytes.length }, bytes);
+        fresh, bytes: bytes.length }, bytes);
   }
 
   // Holding a chunk -------------------------------------------------------------------------------
@@ -290,6 +301,10 @@ export class HostWork {
       return;
     }
     const { blobs, encode, queue } = this.#host;
+    if (lease.check !== null) { // nobody goes on from what a checker computes, nor sees it
+      this.#reported(lease, () => queue.checkpoint(lease, step));
+      return;
+    }
     const files = await stepOf(expected, data, encode);
     const latent = files.latent && await blobs.put(files.latent);
     const preview = files.preview && await blobs.put(files.preview);
@@ -301,12 +316,23 @@ export class HostWork {
     const seconds = secondsOf(message.seconds, (this.#host.now() - this.#leasedAt) / 1000);
     const result = await blobs.put(await resultOf(lease, expected, data, encode));
     const moved = { received: this.#received, sent: data.length };
-    if (!this.#reported(lease, () => queue.complete(lease, result, seconds, moved))) return;
+    const handIn = lease.check === null
+      ? () => queue.complete(lease, result, seconds, moved)
+      : await this.#found(lease, expectedTensors(data, expected), result, seconds);
+    if (!this.#reported(lease, handIn)) return;
     this.#lease = null;
     this.#faults = 0;
     // A picture that is said to be taken is there again when this tab is closed now.
     if (lease.kind === 'decode') await this.#host.kept();
     this.#page.say(named(lease, 'work.done'));
+  }
+
+  /** Held against what it checks; the call that says so. */
+  async #found(lease, computed, result, seconds) {
+    const { blobs, queue } = this.#host;
+    const about = queue.disputed(lease);
+    const found = about && await compare(lease, about, computed, this.#model, blobs);
+    return () => queue.judge(lease, result, seconds, found);
   }
 
   // Endings ---------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ const stored = (stage, variant) => (
 /** @param {string} variant @returns {boolean} whether somebody may store weights so */
 export function isVariant(variant) {
   try {
-    return LIMITS.denoise[stored('denoise', variant)] !== undefined;
+    return typeof variant === 'string' && LIMITS.denoise[stored('denoise', variant)] !== undefined;
   } catch {
     return false;
   }

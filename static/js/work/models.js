@@ -13,12 +13,13 @@ const TOKENIZER_CONFIG = 'tokenizer/tokenizer_config.json';
  * @property {number} latent_channels @property {number} vae_scale pixels a cell of the latent
  * @property {number} text_dim features a token @property {number} max_tokens of a prompt
  * @property {string[]} packages ids of the packages whose tabs may compute it
+ * @property {Record<string, string>} [variants] how each of these stores the weights
  */
 
 /**
  * A model of which this is one package.
  * @param {string} name @param {import('../engine/manifest.js').Manifest} manifest
- * @param {string[]} packages ids of all packages of the model, this one's too
+ * @param {string[]} packages ids of packages of the model that store weights as this one does
  * @param {boolean} [isDefault]
  * @returns {HostModel}
  * @throws {TypeError} for a manifest that does not say what is needed
@@ -33,6 +34,7 @@ export function modelOfManifest(name, manifest, packages, isDefault = true) {
     examples: Array.isArray(about.examples) ? about.examples.map(String) : [],
     max_tokens: Number.isInteger(tokens) && tokens <= MOST_TOKENS ? tokens : MOST_TOKENS,
     packages,
+    variants: Object.fromEntries(packages.map((id) => [id, manifest.variant])),
   };
   for (const field of ['side_multiple', 'min_side', 'max_side', 'default_width', 'default_height',
     'default_steps', 'latent_channels', 'vae_scale', 'text_dim', 'default_guidance']) {

@@ -19,6 +19,7 @@ import { CLOSE_GONE, HostPage } from './host-page.js';
 import { HostTimers } from './host-timers.js';
 import { Keeper, Saver } from './keeper.js';
 import { pngOf, previewOf } from './pictures.js';
+import { Problem } from './problems.js';
 import { RoomQueue } from './queue/room-queue.js';
 import { readState, STATE_VERSION } from './room-state.js';
 
@@ -51,6 +52,7 @@ const ENDED = ['done', 'failed', 'cancelled'];
  * @property {() => void} [onOrdered] something was done that somebody asked for: who has copies gets
  *   it before they hear that it is done
  * @property {(error: Error) => void} [onTrouble] what people should know: message is a sentence
+ * @property {boolean} [checks] what tabs compute for others is checked now and then
  */
 
 export class RoomHost {
@@ -67,6 +69,7 @@ export class RoomHost {
   #tickedAt;
   #onRead;
   #onOrdered;
+  #shutOut = new Set(); // ids of peers
 
   /**
    * The room as this browser has kept it, or a new one that `client` owns. What was leased goes on
@@ -83,7 +86,7 @@ export class RoomHost {
       const blobs = new Blobs({ keeper, now });
       const owner = await clientLabel(client);
       return RoomHost.restore(keeper?.state ?? null, {
-        room, models, now, keeper, blobs, about: { owner, title: '' }, ...more,
+        room, models, now, keeper, blobs, about: { owner, title: '' }, self: owner, ...more,
       });
     } catch (error) {
       await keeper?.close();
@@ -93,16 +96,20 @@ export class RoomHost {
 
   /**
    * @param {object|null} state of `state()`, here or in another tab; null for a new room
-   * @param {Omit<HostOptions, 'queue'> & {holder?: string}} options holder: id of this peer
+   * @param {Omit<HostOptions, 'queue'> & {holder?: string, self?: string}} options holder: id of
+   *   this peer; self: the label of its client, where `checks`
    * @returns {RoomHost}
    * @throws {RangeError} for a state of another version
    * @throws {import('./queue/snapshot-check.js').SnapshotError} for what is none of this room
    */
   static restore(state, options) {
-    const { room, holder, now = Date.now } = options;
-    if (!state) return new RoomHost({ ...options, queue: new RoomQueue({ room, holder, now }) });
+    const { room, holder, self, checks: checked = false, now = Date.now } = options;
+    const checks = checked ? { trusted: self, random } : null;
+    if (!state) {
+      return new RoomHost({ ...options, queue: new RoomQueue({ room, holder, now, checks }) });
+    }
     const { about, records } = readState(state, room);
-    const queue = RoomQueue.resume(records, { holder, now });
+    const queue = RoomQueue.resume(records, { holder, now, checks });
     return new RoomHost({ ...options, queue, about });
   }
 
@@ -260,9 +267,19 @@ export class RoomHost {
     return this.#timers.after(ms, run);
   }
 
+  /** Its client's work was found wrong: nor does it come in as another client over this connection.
+   * @param {HostPage} page */
+  shutOut({ peer }) {
+    this.#shutOut.add(peer);
+  }
+
   /** A tab becomes a worker of the room; see admission.js. */
-  admit(hello, page) {
+  async admit(hello, page) {
     const { models, queue } = this;
+    if (this.#shutOut.has(page.peer)) {
+      throw new Problem('shut-out',
+        'What was computed here over this connection was found wrong, so it computes no more.');
+    }
     return admit(hello, page, { id: this.#room, models, queue, pages: this.#pages });
   }
 
@@ -321,7 +338,7 @@ export class RoomHost {
     const { title, owner } = this.#about;
     const { paused } = this.queue;
     const workers = this.queue.workers();
-    return { room: this.#room, title, owner, paused, tabs_help: true, workers, shut_out: [] };
+    return { room: this.#room, title, owner, paused, tabs_help: true, workers, shut_out: this.queue.shutOut() };
   }
 
   /** Oldest first: unfinished jobs, and the newest that ended with pictures or failed. */
@@ -349,6 +366,9 @@ export class RoomHost {
     if (this.#ticks % SWEEP_EVERY_TICKS === 0 && this.queue.sweep()) this.changed();
   }
 }
+
+/** Nobody foresees what will be checked. */
+const random = () => crypto.getRandomValues(new Uint32Array(1))[0] / 2 ** 32;
 
 const hasEnded = ({ state }) => ENDED.includes(state);
 

@@ -7,14 +7,15 @@ import { SnapshotError } from './queue/snapshot-check.js';
 import { recordsOf } from './queue/snapshot.js';
 import { LIMITS } from './requests.js';
 
-export const STATE_VERSION = 1;
+export const STATE_VERSION = 2;
+const WITHOUT_CHECKS = 1; // the version before: what it lacks is filled up as it is read
 export const TITLE_CHARACTERS = 80;
 const LONGEST_OWNER = 64;
 const MOST_CHANGES = 2 ** 50;
 const BLOB = /^[0-9a-f]{64}$/;
 
 const state = record({
-  version: oneOf(STATE_VERSION),
+  version: oneOf(STATE_VERSION, WITHOUT_CHECKS),
   about: record({
     owner: orNull(text(LONGEST_OWNER)),
     title: text(2 * TITLE_CHARACTERS), // some characters are two
@@ -32,7 +33,8 @@ const state = record({
  * @throws {SnapshotError} for what is no room's state, or another room's
  */
 export function readState(given, room) {
-  if (Number.isInteger(given?.version) && given.version !== STATE_VERSION) {
+  const { version } = Object(given);
+  if (Number.isInteger(version) && ![STATE_VERSION, WITHOUT_CHECKS].includes(version)) {
     throw new RangeError(
       'This room is one of another version of this page: load it again, in every tab.');
   }

@@ -1,6 +1,7 @@
 // What tabs that compute say, read with care: the members of `work.hello` and `work.claim`.
 
 import { latentKey } from './handing.js';
+import { isVariant } from './likeness.js';
 import { MessageError } from './problems.js';
 
 const MOST_AT_HAND = 16;
@@ -12,14 +13,15 @@ const LINE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u; // what people can read
  * What a tab says of itself.
  * @param {object} message `work.hello`
  * @returns {{key: string, device: string, software: boolean, packages: string[], kernels: string,
- *   ownFirst: boolean}}
+ *   stores: string, ownFirst: boolean}}
  *   key: 32 hex digits that it keeps over reloads; device: for people; software: no GPU, the
  *   processor after all; packages: ids of the model packages that it has opened; kernels: which
- *   variants of kernels it runs; ownFirst: what its own person asks for comes before all else
+ *   variants of kernels it runs; stores: how it stores weights, where that is not as its packages do;
+ *   ownFirst: what its own person asks for comes before all else
  * @throws {MessageError} for what no tab of ours says
  */
 export function readHello(message) {
-  const { key, device, software, kernels = '', own_first: first } = message;
+  const { key, device, software, kernels = '', stores = '', own_first: first } = message;
   const packages = list(message, 'packages').map(String);
   const wrong = (detail) => new MessageError('bad-message', detail);
   if (!/^[0-9a-f]{32}$/.test(key)) throw wrong('key: 32 hex digits');
@@ -35,7 +37,10 @@ export function readHello(message) {
   if (!packages.every((id) => /^[0-9a-f]{64}$/.test(id))) {
     throw wrong('packages: ids of 64 hex digits');
   }
-  return { key, device, software: software === true, packages, kernels, ownFirst: first === true };
+  if (stores !== '' && !isVariant(stores)) throw wrong('stores: such as f32, f16, bf16');
+  return {
+    key, device, software: software === true, packages, kernels, stores, ownFirst: first === true,
+  };
 }
 
 /**

@@ -41,6 +41,7 @@ const MERGED_WITHIN_MS = 60_000; // it fetches what it lacks of the files before
  *   the room
  * @property {AbortSignal} [signal] gives up waiting
  * @property {(error: Error) => void} [onTrouble] message is a sentence for people
+ * @property {boolean} [checks] what tabs compute for others is checked while the queue is here
  *
  * @typedef {{holder: 'here'|'there'|'nowhere', peer: string|null}} Place
  */
@@ -66,7 +67,7 @@ export class WorkerCoordinator {
 
   /** @param {CoordinatorOptions} options */
   constructor(options) {
-    this.#options = { onTrouble: () => {}, alone: false, ...options };
+    this.#options = { onTrouble: () => {}, alone: false, checks: true, ...options };
     this.#handlers = options.handlers;
   }
 
@@ -240,14 +241,14 @@ export class WorkerCoordinator {
 
   // Holding ---------------------------------------------------------------------------------------
   async #hold(state, term) {
-    const { room, client, models, onTrouble } = this.#options;
+    const { room, client, models, onTrouble, checks } = this.#options;
     const owner = await clientLabel(client);
     this.#leaveHolder(); // its channel may be open yet, and must not close what opens here
     this.#term = term;
     this.#replica.forget();
     this.#host = RoomHost.restore(state, {
       room, models, onTrouble, blobs: this.#blobs, keeper: this.#keeper && lent(this.#keeper),
-      about: { owner, title: '' }, holder: this.#network?.id ?? '',
+      about: { owner, title: '' }, holder: this.#network?.id ?? '', self: owner, checks,
       onOrdered: () => this.#visitors?.copyNow(),
     });
     this.#visitors = new Visitors({

@@ -17,7 +17,8 @@ const ALICE = 'a'.repeat(32), BOB = 'b'.repeat(32), CHARLIE = 'c'.repeat(32);
 const PACKAGE = 'f'.repeat(64), KEY = '1'.repeat(32);
 const tiny = { name: 'tiny', title: 'Tiny', default: true, side_multiple: 16, min_side: 16,
   max_side: 512, default_width: 64, default_height: 64, default_steps: 4, default_guidance: 4,
-  examples: [], latent_channels: 2, vae_scale: 8, text_dim: 3, max_tokens: 5, packages: [PACKAGE] };
+  examples: [], latent_channels: 2, vae_scale: 8, text_dim: 3, max_tokens: 5, packages: [PACKAGE],
+  variants: { [PACKAGE]: 'f32' } };
 const clock = { ms: 1_700_000_000_000, due: [] };
 const now = () => clock.ms;
 const timers = {
@@ -57,7 +58,7 @@ const passes = async (ms) => {
 const troubles = [];
 const open = async (options = {}) => {
   const owner = await clientLabel(ALICE);
-  return RoomHost.restore(null, { room: 'kitchen', models: [tiny], now, timers,
+  return RoomHost.restore(null, { room: 'kitchen', models: [tiny], now, timers, self: owner,
     blobs: new Blobs({ now }), about: { owner, title: '' },
     onTrouble: (error) => troubles.push(error.message), ...options });
 };

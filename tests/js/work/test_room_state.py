@@ -21,7 +21,7 @@ const refused = async (take) => { try { await take(); return null; } catch (erro
 
 WRONG = [
     ("bad = null", "SnapshotError: a room's state: not an object"),
-    ("bad.version = 2", "RangeError: This room is one of another version of this page"),
+    ("bad.version = 3", "RangeError: This room is one of another version of this page"),
     ("bad.queue = {}", "SnapshotError: a snapshot: not an object of format"),
     ("bad.queue.room = 'cellar'", "SnapshotError: a room's state: not a state of this room"),
     ("bad.about.title = 'x'.repeat(500)", "SnapshotError: a room's state: about.title: not a text"),

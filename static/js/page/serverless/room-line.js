@@ -52,6 +52,7 @@ export class RoomLine {
       ]);
       this.#coordinator = new WorkerCoordinator({
         room: this.#room, client, models, signal, onTrouble: say, alone: !meeting.possible,
+        checks: document.body.dataset.checks !== 'off',
         handlers: {
           open: () => this.#handlers.open(),
           closed: () => this.#closed(),
