@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from safetensors.numpy import load, save
 
-from diffusion.backends import open_backend
+from diffusion.backends import Backend, open_backend
 from diffusion.model_folder import ModelFolder
 from diffusion.noise import initial_noise
 
@@ -21,7 +21,8 @@ ENGINE = """
   const { fromBytes, toBytes } = await import('/static/js/engine/safetensors.js');
   const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const torch = async (wanted, tensors = {}) => {
-    const body = new Blob([`${JSON.stringify(wanted)}\\n`, toBytes(tensors)]);
+    const said = JSON.stringify({ ...wanted, who: options.client });
+    const body = new Blob([`${said}\\n`, toBytes(tensors)]);
     const answer = await fetch('/torch', { method: 'POST', body });
     return fromBytes(new Uint8Array(await answer.arrayBuffer()));
   };
@@ -46,15 +47,17 @@ ENGINE = """
     }
     async denoise(request, { signal, onStep }) {
       let { conditioning, latent, shape, steps, guidance, start, stop } = request;
-      for (let step = start; step < stop; step += 1) {
+      const stride = options.wholeRanges ? stop - start : 1;
+      for (let step = start; step < stop; step += stride) {
         await rest(options.stepMs);
         signal.throwIfAborted();
-        const made = await torch({ call: 'denoise', steps, guidance, start: step },
+        const made = await torch(
+          { call: 'denoise', steps, guidance, start: step, stop: step + stride },
           { ...textsOf(conditioning), latent: { shape, data: latent } });
         signal.throwIfAborted();
         latent = made.latent.data;
-        this.steps += 1;
-        onStep({ step: step + 1, latent, preview });
+        this.steps += stride;
+        onStep({ step: step + stride, latent, preview });
       }
       return latent;
     }
@@ -74,10 +77,12 @@ ENGINE = """
 
 
 class TorchEngine:
-    """What tabs post to PATH, computed. decoded: every latent that became a picture."""
+    """What tabs post to PATH, computed. decoded: every latent that became a picture. others: what
+    computes for some clients instead."""
 
     def __init__(self, folder: ModelFolder) -> None:
         self.folder = folder
+        self.others: dict[str, Backend] = {}
         self.backend = open_backend("torch", folder)
         self.decoded: list[np.ndarray] = []
         self._one_at_a_time = threading.Lock()
@@ -88,24 +93,23 @@ class TorchEngine:
             return bytes(save(self._compute(json.loads(head), load(data))))
 
     def _compute(self, wanted: dict, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        backend = self.others.get(wanted["who"], self.backend)
         match wanted["call"]:
             case "encode":
                 texts = wanted["prompt"], wanted["negative"], wanted["guidance"]
-                return {name: np.ascontiguousarray(one) for name, one in self._texts(*texts)}
+                made = backend.encode(*texts)
+                return {name: np.ascontiguousarray(one) for name, one in made.items()}
             case "noise":
                 shape = self.folder.latent_shape(wanted["width"], wanted["height"])
                 return {"latent": initial_noise(wanted["seed"], shape)}
             case "denoise":
-                latent, step = tensors.pop("latent"), wanted["start"]
-                latent = self.backend.denoise(
+                latent = tensors.pop("latent")
+                latent = backend.denoise(
                     tensors, latent, steps=wanted["steps"], guidance=wanted["guidance"],
-                    start=step, stop=step + 1,
+                    start=wanted["start"], stop=wanted["stop"],
                 )  # fmt: skip
                 return {"latent": np.ascontiguousarray(latent)}
             case "decode":
                 self.decoded.append(tensors["latent"])
-                return {"picture": np.ascontiguousarray(self.backend.decode(tensors["latent"]))}
+                return {"picture": np.ascontiguousarray(backend.decode(tensors["latent"]))}
         raise ValueError(f"no such call: {wanted['call']}")
-
-    def _texts(self, prompt: str, negative: str, guidance: float):
-        return self.backend.encode(prompt, negative, guidance).items()

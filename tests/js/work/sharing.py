@@ -51,25 +51,27 @@ START = """async ([options]) => {
   const { P2PNetwork } = await import('room/p2p-network.js');
   const { TabWorker } = await import('work/tab-worker.js');
   const { Room } = await import('page/room.js');
-  const PACKAGE = 'f'.repeat(64);
+  const PACKAGE = options.packageId;
   const tiny = { name: 'tiny', title: 'Tiny', default: true, side_multiple: 16, min_side: 16,
     max_side: 512, default_width: 64, default_height: 64, default_steps: 4, default_guidance: 4,
     examples: [], latent_channels: 2, vae_scale: 8, text_dim: 3, max_tokens: 5,
-    packages: [PACKAGE], ...options.model };
+    packages: [PACKAGE], variants: { [PACKAGE]: 'f32' }, ...options.model };
   ENGINE
   const room = new Room();
   const engine = await openedEngine();
   const log = [];
   const troubles = [];
+  const leases = [];
   let worker = null;
   const answers = new Map();
   const coordinator = new WorkerCoordinator({
-    room: options.room, client: options.client, models: [tiny],
+    room: options.room, client: options.client, models: [tiny], checks: options.checks,
     onTrouble: (error) => troubles.push(error.message),
     handlers: {
       open() { log.push('open'); worker?.connected(); },
       closed() { log.push('closed'); worker?.disconnected(); },
       message(message) {
+        if (message.type === 'work.lease') leases.push(message);
         if (answers.has(message.to)) answers.get(message.to)(message);
         worker?.receive(message);
         if (!room.apply(message)) coordinator.send({ type: 'room.resync' });
@@ -100,7 +102,8 @@ START = """async ([options]) => {
     return found;
   };
   const network = new P2PNetwork();
-  Object.assign(window, { coordinator, network, room, engine, log, troubles, ask, pictures });
+  Object.assign(window, { coordinator, network, room, engine, log, troubles, leases, ask,
+    pictures });
   await coordinator.open();
   const key = [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, '0')).join('');
@@ -171,9 +174,12 @@ def member(
     **options: Any,
 ) -> Member:
     """computes: whether it is a worker; stepMs: how long its steps take; engine: JavaScript that
-    defines `openedEngine`; model: what its model has otherwise."""
+    defines `openedEngine`; model: what its model has otherwise; checks: whether it has others
+    check what is computed while it holds the queue; packageId: of the package that it has."""
     tab = Tab(page) if page is not None else tabs.open()
-    defaults = {"room": "kitchen", "computes": True, "stepMs": 30}
+    defaults = {
+        "room": "kitchen", "computes": True, "stepMs": 30, "checks": False, "packageId": "f" * 64,
+    }  # fmt: skip
     tab.page.evaluate(
         START.replace("ENGINE", engine),
         [{**defaults, "client": client * 32, "relay": relay and relay.url, **options}],
