@@ -141,6 +141,9 @@ def test_the_package_is_the_sites_and_listed_where_the_page_looks(folder):
     models = json.loads((folder / "models.json").read_text())
     assert [model["name"] for model in models["models"]] == ["tiny"]
     assert models["models"][0]["packages"] == [entry["package_id"] for entry in entries]
+    # by which a room knows how far honest results may lie apart
+    assert list(models["models"][0]["variants"].values()) == ["f16", "int8"]
+    assert list(models["models"][0]["variants"]) == models["models"][0]["packages"]
     vocabulary = Page(folder / "room.html").links
     assert {"packages.json", "models.json"} <= set(vocabulary)
 
@@ -178,6 +181,12 @@ def test_who_is_exported_alone_connects_to_nobody_and_is_offered_no_private_room
         assert directives(Page(plain / name).policy)["connect-src"] == "'self'"
     assert "private" not in (plain / "index.html").read_text()
     assert 'id="connection"' not in (plain / "room.html").read_text()
+
+
+def test_checks_are_switched_off_by_an_option_alone(plain, folder):
+    export(folder, "--no-checks")
+    assert 'data-checks="off"' in (folder / "room.html").read_text()
+    assert "data-checks" not in (plain / "room.html").read_text()
 
 
 def directives(policy: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_it_says_what_it_has_and_who_it_is(presence):
     key = entry.hello.pop("key")
     assert len(key) == 32
     assert entry.hello == {
-        "device": "Test CPU", "software": True, "kernels": "f32",
+        "device": "Test CPU", "software": True, "kernels": "f32", "stores": "f32",
         "packages": ["b" * 64, "c" * 64],
     }  # fmt: skip
 
