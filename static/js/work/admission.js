@@ -1,11 +1,15 @@
 // Which tabs may compute in a room without a server, and as whom: twin of queue/genqueue/tabs.py.
 
 import { workerId } from './clients.js';
+import { precision } from './likeness.js';
 import { Problem } from './problems.js';
 
 const MOST_TABS_OF_A_ROOM = 64; // that compute
 const MOST_TABS_OF_A_CLIENT = 8;
 const COARSEST = 'int4'; // of a package of which nobody knows how it stores weights
+
+/** Said to whom it happens. */
+export const SHUT_OUT = 'What you computed here was found wrong, so you compute no more in this room.';
 
 /**
  * A tab becomes a worker of the room, ready to lease.
@@ -27,14 +31,11 @@ export async function admit(hello, page, { id, models, queue, pages }) {
     throw new Problem('unknown-package',
       'This room has no such model package, or has it anew: load it again.');
   }
-  if (queue.isShutOut(page.label)) {
-    throw new Problem('shut-out',
-      'What you computed here was found wrong, so you compute no more in this room.');
-  }
   const variants = packages.map((name) => opened.find(
     (model) => model.packages.includes(name)).variants?.[name] ?? COARSEST);
   const own = await workerId(page.client, id, key);
   // From here on nothing waits, so that tabs that come at once are counted one after the other.
+  if (queue.isShutOut(page.label)) throw new Problem('shut-out', SHUT_OUT);
   const present = new Map(queue.workers().map((worker) => [worker.id, worker.client]));
   for (const { worker, label } of pages) if (worker) present.set(worker, label);
   refuseCrowd(present.size, MOST_TABS_OF_A_ROOM);
@@ -50,7 +51,7 @@ export async function admit(hello, page, { id, models, queue, pages }) {
     software,
     kernels,
     models: opened.map(({ name }) => name),
-    variant: stores || [...new Set(variants)].join(' '),
+    variant: precision(stores || [...new Set(variants)].join(' '), kernels),
     ownFirst,
   });
   return worker;

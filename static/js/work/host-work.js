@@ -13,6 +13,7 @@
 // Its page calls it for one message after the other, each when the one before is done.
 
 import { TensorError } from '../engine/safetensors.js';
+import { SHUT_OUT } from './admission.js';
 import { compare } from './comparing.js';
 import { expectedTensors } from './expected.js';
 import {
@@ -101,8 +102,7 @@ export class HostWork {
     const { queue } = this.#host;
     if (queue.isShutOut(this.#page.label)) {
       this.#host.shutOut(this.#page);
-      this.#dismiss(new Problem('shut-out',
-        'What you computed here was found wrong, so you compute no more in this room.'));
+      this.#dismiss(new Problem('shut-out', SHUT_OUT));
       return;
     }
     if (this.#lease) {

@@ -9,15 +9,29 @@ export const SMALLEST_CHANGE = 0.01;
 
 const COMPONENT_OF = { encode: 'text_encoder', denoise: 'transformer', decode: 'vae' };
 
+const HALF = 'half'; // weights as exact as in f16, but multiplied in f16 too
+const HALF_KERNELS = /f16,?$/; // how the names of variants of kernels end that do so
+
 /** Relative L2, by how the coarser of both workers stores the weights. */
 export const LIMITS = {
-  encode: { f32: 2.5e-3, f16: 2.5e-3, bf16: 0.04, int8: 0.06, int4: 0.6 },
-  denoise: { f32: 2.5e-3, f16: 2.5e-3, bf16: 0.12, int8: 0.06, int4: 0.6 },
-  decode: { f32: 3e-3, f16: 3e-3, bf16: 0.02, int8: 0.02, int4: 0.15 },
+  encode: { f32: 2.5e-3, f16: 2.5e-3, half: 5e-3, bf16: 0.04, int8: 0.06, int4: 0.6 },
+  denoise: { f32: 2.5e-3, f16: 2.5e-3, half: 0.02, bf16: 0.12, int8: 0.06, int4: 0.6 },
+  decode: { f32: 3e-3, f16: 3e-3, half: 6e-3, bf16: 0.02, int8: 0.02, int4: 0.15 },
 };
 
 /**
- * The largest distance of honest workers that store weights so.
+ * What `limit` must know of a worker.
+ * @param {string} variant how it stores weights
+ * @param {string} kernels what it says of its WebGPU kernels, such as "many 128x128x16f16"
+ * @returns {string}
+ */
+export function precision(variant, kernels) {
+  const names = kernels.split(/\s+/).filter((_, at) => at % 2);
+  return names.some((name) => HALF_KERNELS.test(name)) ? `${variant} ${HALF}`.trim() : variant;
+}
+
+/**
+ * The largest distance of honest workers of these precisions.
  * @param {'encode'|'denoise'|'decode'} stage
  * @param {...string} variants names as packages have them ("f16", "int4-f16-f16"), several of one
  *   worker after each other; "" is as good as f16
@@ -29,14 +43,14 @@ export function limit(stage, ...variants) {
   return Math.max(...names.map((name) => LIMITS[stage][stored(stage, name)]));
 }
 
-/** bf16 is torch's; packages have none. */
+/** bf16 is torch's; packages have neither. */
 const stored = (stage, variant) => (
-  variant === 'bf16' ? variant : dtypesOf(variant)[COMPONENT_OF[stage]]);
+  ['bf16', HALF].includes(variant) ? variant : dtypesOf(variant)[COMPONENT_OF[stage]]);
 
 /** @param {string} variant @returns {boolean} whether somebody may store weights so */
 export function isVariant(variant) {
   try {
-    return typeof variant === 'string' && LIMITS.denoise[stored('denoise', variant)] !== undefined;
+    return typeof variant === 'string' && variant !== HALF && LIMITS.denoise[stored('denoise', variant)] !== undefined;
   } catch {
     return false;
   }

@@ -363,7 +363,10 @@ export class RoomHost {
       if (!page.here && now - page.heardAt > GONE_AFTER_MS) page.end(CLOSE_GONE);
     }
     this.#ticks += 1;
-    if (this.#ticks % SWEEP_EVERY_TICKS === 0 && this.queue.sweep()) this.changed();
+    if (this.#ticks % SWEEP_EVERY_TICKS) return;
+    const { revision } = this.queue;
+    this.queue.sweep();
+    if (this.queue.revision !== revision) this.changed();
   }
 }
 

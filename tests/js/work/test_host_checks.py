@@ -288,6 +288,50 @@ def test_files_of_a_check_are_kept_until_it_is_made_and_the_next_host_goes_on_wi
     assert result == [["done", "unchecked"], 4, None, [], True]
 
 
+def test_what_nobody_checks_is_given_up_after_ten_minutes_and_of_many_the_oldest(run):
+    result = run(
+        CHECKED
+        + """const bob = await worker(host, BOB), me = await page(host);
+        const counts = [];
+        for (let i = 0; i < 30; i++) {
+          await me.asks('job.submit', asked({ seed: i }));
+          for (let n = 0; n < 4; n++) await bob.completes(await bob.claims());
+          await passes(2500);
+          for (const tab of [bob, me]) await tab.says({ type: 'peer.beat', revision: 0 });
+          if (i % 10 === 9) counts.push(open_().length);
+        }
+        const names = host.queue.blobs().size;
+        for (let i = 0; i < 200; i++) { // ten minutes, in which both are there
+          await passes(3100);
+          for (const tab of [bob, me]) await tab.says({ type: 'peer.beat', revision: 0 });
+        }
+        const { images: [image] } = host.queue.jobs()[0];
+        return [counts, names > 30, open_(), image.doubt, host.queue.blobs().size,
+                me.last('room.changed').revision === host.read().revision];"""
+    )
+    assert result == [[40, 80, 100], True, [], "unchecked", 30, True]
+
+
+def test_a_picture_that_nobody_checks_in_two_minutes_is_shown(run):
+    result = run(
+        CHECKED
+        + """const bob = await worker(host, BOB), idle = await worker(host, CHARLIE);
+        const me = await page(host);
+        await me.asks('job.submit', asked());
+        for (let n = 0; n < 4; n++) await bob.completes(await bob.claims());
+        const shown = [];
+        for (let i = 0; i < 50; i++) {
+          await passes(2500);
+          for (const tab of [bob, idle, me]) await tab.says({ type: 'peer.beat', revision: 0 });
+          shown.push(me.of('room.changed').at(-1).jobs[0]?.images[0].state
+            ?? host.queue.jobs()[0].images[0].state);
+        }
+        return [shown.slice(0, 46).every((one) => one === 'running'), shown.at(-1),
+                host.queue.jobs()[0].images[0].doubt];"""
+    )
+    assert result == [True, "done", "unchecked"]
+
+
 def test_the_next_host_keeps_who_was_shut_out_and_where_nobody_checks_nothing_is_left_over(run):
     result = run(
         CHECKED

@@ -21,7 +21,23 @@ MEASURE = """async ([name, ...arrays]) => {
       : m[name](...arrays.map((one) => Object.fromEntries(
         Object.entries(one).map(([half, array]) => [half, tensor(array)]))));
   return distance === Infinity ? 'inf' : distance; }"""
-VARIANTS = ["", "f32", "f16", "bf16", "int8", "int4", "int4-f16-f16", "int8-f16-f32", "f16 int8"]
+VARIANTS = [
+    "",
+    "f32",
+    "f16",
+    "f16 half",
+    "half",
+    "bf16",
+    "int8",
+    "int4",
+    "int4-f16-f16",
+    "int8-f16-f32",
+    "f16 int8",
+]
+KERNELS = [
+    "", "baseline", "few 64x128x8x2, many 64x64x16", "few 64x128x8x2, many 128x128x16f16",
+    "many 128x128x16f16, attention 64x64x16",
+]  # fmt: skip
 
 
 def sent(array: np.ndarray) -> list[object]:
@@ -43,15 +59,19 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
 
 def test_the_limits_and_the_smallest_change_are_pythons(module_page):
     told = module_page.evaluate(
-        """async (variants) => {
+        """async ([variants, kernels]) => {
           const m = await import('/static/js/work/likeness.js');
           const stages = Object.keys(m.LIMITS);
           return [m.LIMITS, m.SMALLEST_CHANGE, stages.flatMap((stage) => variants.flatMap(
             (one) => variants.map((other) => m.limit(stage, one, other)))),
-            variants.concat(['int3', 'f16-f16', 'f16-f16-f16', 'toString']).map(m.isVariant)]; }""",
-        VARIANTS,
+            variants.concat(['int3', 'f16-f16', 'f16-f16-f16', 'toString']).map(m.isVariant),
+            variants.flatMap((one) => kernels.map((names) => m.precision(one, names)))]; }""",
+        [VARIANTS, KERNELS],
     )
-    limits, smallest, allowed, known = told
+    limits, smallest, allowed, known, precisions = told
+    assert precisions == [
+        likeness.precision(variant, kernels) for variant in VARIANTS for kernels in KERNELS
+    ]
     assert limits == likeness.LIMITS
     assert smallest == likeness.SMALLEST_CHANGE
     assert allowed == [
@@ -59,7 +79,8 @@ def test_the_limits_and_the_smallest_change_are_pythons(module_page):
         for stage in limits
         for both in itertools.product(VARIANTS, repeat=2)
     ]
-    assert known == [bool(name) and " " not in name for name in VARIANTS] + [False] * 4
+    single = [name != "half" and bool(name) and " " not in name for name in VARIANTS]
+    assert known == single + [False] * 4
 
 
 @pytest.mark.parametrize("change", [0.0, 1e-4, 0.03, 1.0])

@@ -16,7 +16,9 @@ import { imageEnded, move } from './transitions.js';
 
 export const PROVEN = 10; // results found right, before which all are checked
 export const LEAST_SHARE = 0.05;
-export const KEPT_FOR_MS = 3600e3; // what nobody could check, with its files
+// What nobody could check is kept with its files, which lie in browsers here: shorter than at a site
+export const KEPT_FOR_MS = 600e3;
+export const MOST_KEPT = 100; // of jobs that have ended
 export const MOST_OPINIONS = 2; // of untrusted checkers who disagree; then only a trusted one decides
 
 /**
@@ -178,15 +180,18 @@ export class Checks {
     for (const check of this.#of(job).filter(which)) this.settle(check);
   }
 
-  /** What nobody has come to check of jobs that have ended.
-   * @returns {Check[]} that have lapsed with this */
+  /** What nobody has come to check of jobs that have ended. */
   forgetOld() {
     const { checks, jobs } = this.#records;
     const old = this.#now() - KEPT_FOR_MS;
-    const late = [...checks.values()].filter((check) => check.state === 'open'
-      && check.createdAt < old && jobs.get(check.job).finishedAt !== null);
-    for (const check of late) this.lapse(check);
-    return late;
+    const kept = [...checks.values()].filter(({ state, job }) => (
+      state === 'open' && jobs.get(job).finishedAt !== null));
+    kept.sort((one, other) => other.createdAt - one.createdAt);
+    for (const [place, check] of kept.entries()) {
+      if (place < MOST_KEPT && check.createdAt >= old) continue;
+      this.lapse(check);
+      this.#records.announce(jobs.get(check.job));
+    }
   }
 }
 

@@ -68,7 +68,7 @@ export const CHECKPOINTS_KEPT = 2; // of an image
  * @property {string} id @property {string} client @property {string} kind @property {string} name
  * @property {string} device @property {boolean} software @property {string} kernels
  * @property {string[]} models it leases no chunk of others
- * @property {string} variant how it stores weights, see likeness.js; several after each other
+ * @property {string} variant its precision as likeness.js has it, above all how it stores weights
  * @property {number} valid results of it that others have computed alike
  * @property {'ready'|'gone'} state
  * @property {boolean} silent its lease ran out, and it has not been heard of since
