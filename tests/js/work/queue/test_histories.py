@@ -103,3 +103,15 @@ def test_a_history_gives_the_same_on_the_database(run, seed):
         seed,
     )
     assert play(calls) is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(6, 6 * (DATABASE_HISTORIES // 2 + 1), 6))
+def test_a_history_with_checks_gives_the_same_on_the_database(run, seed):
+    """Of those in which nobody lies, so that nobody is refused, and nobody is trusted."""
+    calls = run(
+        "const { history } = await module('./histories.js');"
+        " return history(args[0], { calls: 50, restarts: false, checks: true });",
+        seed,
+    )
+    assert play(calls, checks=True) is None
