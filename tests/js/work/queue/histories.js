@@ -12,7 +12,7 @@ import { checkedSnapshot } from '/static/js/work/queue/snapshot-check.js';
 import { Player } from './player.js';
 import { lots } from './simulation.js';
 
-const CLIENTS = ['alice', 'bob', 'charlie', 'one']; // the last one has a worker: it is not checked
+const CLIENTS = ['alice', 'bob', 'charlie', 'one']; // the last one has a worker, not checked
 const WORKERS = ['one', 'two', 'three'];
 const FAULTS = [
   'out-of-memory', 'computation-failed', 'worker-lost', 'file-lost', 'result-refused',
@@ -194,8 +194,9 @@ export class Story {
   }
 
   #ask() {
+    const clients = this.#checks ? CLIENTS.slice(0, 3) : CLIENTS;
     this.#do({
-      call: 'submit', job: `${this.#prefix}job${++this.#numbers.job}`, by: this.#one(this.#checks ? CLIENTS.slice(0, 3) : CLIENTS),
+      call: 'submit', job: `${this.#prefix}job${++this.#numbers.job}`, by: this.#one(clients),
       images: this.#number(1, 3), steps: this.#number(1, 6),
       model: this.#random() < 0.8 ? 'tiny' : 'rare',
     });
