@@ -57,14 +57,13 @@ def test_with_checks_no_lie_is_shown_as_right_and_nobody_honest_is_shut_out(run)
     for first in range(0, HISTORIES // 4, A_CALL):
         counted = run(
             """const { history } = await module('./histories.js');
-               const seen = { checks: 0, refused: 0, unchecked: 0, pictures: 0 };
+               const seen = { checks: 0, refused: 0, pictures: 0 };
                for (let seed = args[0]; seed < args[0] + args[1]; seed++) {
                  for (const { call, gives } of history(seed, { checks: true })) {
                    if (call === 'claim' && gives?.startsWith('check ')) seen.checks += 1;
                    if (call === 'arrive' && gives === 'shut-out') seen.refused += 1;
                    for (const image of (call === 'look' && gives?.images) || []) {
                      seen.pictures += image.includes(' is ') ? 1 : 0;
-                     seen.unchecked += image.endsWith(', unchecked') ? 1 : 0;
                    }
                  }
                }
