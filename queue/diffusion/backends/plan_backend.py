@@ -5,15 +5,18 @@ in and out of runs. On which executor is a matter of `open_run`: wgpu, or the nu
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion.backends import Conditioning, OnStep, VelocityOf, check_range, guided_halves
+from diffusion.backends.errors import TooLargeError
+from diffusion.bands import Exchange, Rows, check_bands, check_moments, even_bands, joined
 from diffusion.cleaning import clean_prompt
 from diffusion.model_folder import ModelFolder
+from diffusion.plan.areas import BAND
 from diffusion.plan.schema import Plan
 from diffusion.plan.transformer import time_waves
 from diffusion.schedule import read_schedule_config
@@ -110,13 +113,75 @@ class PlanBackend:
             yield velocity
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """In bands of rows where the device cannot bind the whole picture's tensors."""
+        rows = latent.shape[1]
+        try:
+            return self._decode_whole(latent)
+        except TooLargeError:
+            if BAND not in self._planned.plan.stages or rows == 1:
+                raise
+        for count in range(2, rows + 1):
+            try:
+                return self._decode_in_bands(latent, even_bands(rows, count))
+            except TooLargeError:
+                if count == rows:
+                    raise
+        raise AssertionError("there are rows, and the last band raises")
+
+    def decode_bands(
+        self, latent: NDArray[np.float32], bands: Sequence[Rows], exchange: Exchange
+    ) -> list[NDArray[np.uint8]] | None:
+        """Those rows of the picture that come from `bands` of the latent: uint8 [h, W, 3] each.
+
+        exchange: called once a norm; see `diffusion.bands`. Returns None when it did. Raises
+        ValueError for bands that are none, for moments of another shape or that are none, and for a
+        model whose plan has no bands.
+        """
+        plan = self._planned.plan
+        if BAND not in plan.stages:
+            raise ValueError("the plan of this model has no bands")
+        _, rows, columns = latent.shape
+        check_bands(bands, rows)
+        [middle, *segments] = [segment.name for segment in plan.stages[BAND].segments]
+        with ExitStack() as stack:
+            runs = [
+                stack.enter_context(
+                    closing(self._open_run({"H": rows, "W": columns, "A": first, "O": count}))
+                )
+                for first, count in bands
+            ]
+            runs[0].write(BAND, "latent", latent)
+            runs[0].run(BAND, [middle])
+            if runs[1:]:
+                known = runs[0].read(BAND, "middle")
+                for run in runs[1:]:
+                    run.write(BAND, "middle", known)
+            for number, segment in enumerate(segments):
+                for run in runs:
+                    run.run(BAND, [segment])
+                if number < len(segments) - 1:
+                    name = f"moments.{number}"
+                    own = [run.read(BAND, name) for run in runs]
+                    together = exchange(number, own)
+                    if together is None:
+                        return None
+                    check_moments(together, own[0].shape)
+                    for run in runs:
+                        run.write(BAND, name, together)
+            return [_pixels(run.read(BAND, "band_rgba")) for run in runs]
+
+    def _decode_in_bands(self, latent: NDArray[np.float32], bands: list[Rows]) -> NDArray[np.uint8]:
+        rows = [band.rows for band in bands]
+        found = self.decode_bands(latent, bands, lambda _, parts: joined(parts, rows))
+        assert found is not None, "all of it is computed here"
+        return np.concatenate(found)
+
+    def _decode_whole(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         _, rows, columns = latent.shape
         with closing(self._open_run({"H": rows, "W": columns})) as run:
             run.write("decode", "latent", latent)
             run.run("decode")
-            packed = np.ascontiguousarray(run.read("decode", "rgba"))
-        pixels: NDArray[np.uint8] = packed.view(np.uint8).reshape(*packed.shape, 4)[..., :3].copy()
-        return pixels
+            return _pixels(run.read("decode", "rgba"))
 
     def _features(self, text: str) -> NDArray[np.float32]:
         """f32 [tokens, text_dim]"""
@@ -147,3 +212,10 @@ class PlanBackend:
         lengths = np.array([len(text) for text in texts], np.uint32)
         run.write("denoise", "text_lengths", lengths)
         return schedule.strides.astype(np.float32)
+
+
+def _pixels(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of pixels as a screen has them."""
+    packed = np.ascontiguousarray(packed)
+    pixels: NDArray[np.uint8] = packed.view(np.uint8).reshape(*packed.shape, 4)[..., :3].copy()
+    return pixels

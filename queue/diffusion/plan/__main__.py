@@ -2,14 +2,17 @@
 
 For each stage: dispatches, weights, and at each size the bytes of inner tensors (which share
 buffers), of inputs, outputs and states, and of the largest binding. It is what a device allocates.
+`band` is the first of two bands of rows that a decode is cut into, or of as many as --bands says.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from diffusion.bands import even_bands
 from diffusion.model_folder import read_model_folder
 from diffusion.packaging.manifest import dtypes_of
+from diffusion.plan.areas import BAND
 from diffusion.plan.compiler import compile_folder
 from diffusion.plan.schema import Plan, write_plan
 from diffusion.plan.sizes import memory, symbol_values
@@ -24,6 +27,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs="*", help="of a square picture, in pixels")
     parser.add_argument("--tokens", type=int, default=256, help="of each text, padded or not")
     parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--bands", type=int, default=2, help="of a decode in bands of rows")
     parser.add_argument("--out", type=Path, help="write the plan's JSON here")
     arguments = parser.parse_args()
     folder = read_model_folder(arguments.folder)
@@ -31,6 +35,8 @@ def main() -> None:
     for side in arguments.side or [folder.default_width]:
         cells = side // folder.vae_scale
         sizes = {"B": 2, "T": arguments.tokens, "S": arguments.steps, "H": cells, "W": cells}
+        if BAND in plan.stages:
+            sizes |= {"A": 0, "O": even_bands(cells, arguments.bands)[0].rows}
         sys.stdout.write(f"{folder.name}, {arguments.dtype}, {side} x {side}, MB\n")
         sys.stdout.write(table(plan, sizes))
     if arguments.out:

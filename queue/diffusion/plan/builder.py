@@ -32,7 +32,7 @@ from diffusion.plan.schema import (
 from diffusion.plan.sizes import symbol_values
 
 # The sizes at which memory is weighed against memory; any give a right plan, these a small one
-_TYPICAL: Final = {"B": 2, "T": 64, "S": 28}
+_TYPICAL: Final = {"B": 2, "T": 64, "S": 28, "A": 0, "O": 1}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Recipe:
 class PlanBuilder:
     """symbols: of the plan; matrix_type: how matrices are stored that are declared from now on."""
 
-    symbols: Mapping[str, Symbol]
+    symbols: dict[str, Symbol]
     matrix_type: DType
     weights: dict[str, Weight] = field(default_factory=dict)
     recipes: dict[str, Recipe] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from diffusion.model_folder import ModelFolderError, read_vae_config
 from diffusion.plan import dcae_kernels, kernels, tiles
 from diffusion.plan.builder import PlanBuilder, Recipe, StageBuilder
-from diffusion.plan.decode_stage import begin_decode, finish_decode
+from diffusion.plan.decode_stage import begin_decode, begin_picture, finish_decode
 from diffusion.plan.weights import FolderTensors
 
 COMPONENT: Final = "vae"
@@ -71,8 +71,9 @@ class DeepCompressionCompiler:
         last = len(self._channels) - 1
         scale = 2**last
         stage, z = begin_decode(
-            self._plan, channels=self._latent, scale=scale, scaling=self._scaling, shift=0.0
+            self._plan, "decode", channels=self._latent, scaling=self._scaling, shift=0.0
         )
+        begin_picture(stage, scale=scale)
         x = self._first(stage, z)
         for level in range(last, -1, -1):
             for number in range(self._blocks(level)):

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from diffusion.packaging.storage import DTYPES, DType
-from diffusion.plan import dcae_kernels, kernels, tiles
+from diffusion.plan import dcae_kernels, kernels, norm_kernels, tiles
 from diffusion.plan.operation import STAGE, Operation
 from diffusion.plan.rotations import turns
-from diffusion.plan.schema import write_plan
+from diffusion.plan.schema import Type, write_plan
 
 FORMAT: Final = "p2pweb-kernels"
 TOLERANCE: Final = 1e-4  # relative L2. WGSL lets exp, tanh and division be off by some ulp
@@ -51,6 +51,9 @@ def kernel_cases() -> Iterator[Case]:
     yield Case("conv2d, doubled", _conv2d({"upsample": 2}))
     yield Case("conv2d 1 x 1, sum", _conv2d({"kernel": 1, "add": True}))
     yield Case("group_norm, SiLU, conv2d", _group_norm)
+    yield Case("group_norm of a band", _group_norm_of_a_band)
+    for stored in (np.float32, np.float16):
+        yield Case(f"crop {np.dtype(stored).name}", _crop(stored))
     yield Case("depthwise_conv2d", _depthwise_conv2d)
     for dtype in DTYPES:
         yield Case(f"grouped_matmul {dtype}", _grouped_matmul, dtype)
@@ -175,7 +178,7 @@ def _conv2d(given: dict[str, Any], channels_out: int = 44) -> Declare:
 def _group_norm(operation: Operation) -> list[str]:
     rows, columns, channels = 9, 7, 24
     picture = operation.tensor("picture", operation.random(rows, columns, channels) + 3)
-    norm = kernels.group_norm(
+    norm = norm_kernels.group_norm(
         operation.stage,
         picture,
         operation.weight("gain", operation.random(channels)),
@@ -200,6 +203,59 @@ def _group_norm(operation: Operation) -> list[str]:
         tile=tiles.PLAIN_TILE,
     )
     return ["out"]
+
+
+def _group_norm_of_a_band(operation: Operation) -> list[str]:
+    pixels, skip, channels = 9 * 7, 2 * 7, 24
+    picture = operation.random(skip + pixels + 7, channels) + 3
+    norm_kernels.group_moments(
+        operation.stage,
+        operation.tensor("picture", picture),
+        operation.output("moments", 2, channels),
+        pixels=pixels,
+        skip=skip,
+        channels=channels,
+    )
+    norm = norm_kernels.norm_of_moments(
+        operation.stage,
+        operation.tensor("all", np.abs(operation.random(2, channels))),
+        operation.weight("gain", operation.random(channels)),
+        operation.weight("shift", operation.random(channels)),
+        channels=channels,
+        groups=6,
+        eps=1e-6,
+    )
+    kernels.conv2d(
+        operation.stage,
+        "picture",
+        operation.matrix("weight", 8, 1, 1, channels),
+        None,
+        operation.output("out", 9 * 7, 8),
+        rows=9,
+        columns=7,
+        channels_in=channels,
+        channels_out=8,
+        kernel=1,
+        norm=norm,
+        tile=tiles.PLAIN_TILE,
+    )
+    return ["moments", "out"]
+
+
+def _crop(stored: type[Any]) -> Declare:
+    def declare(operation: Operation) -> list[str]:
+        picture = operation.random(9, 31, 8).astype(stored)
+        kind: Type = "f16" if stored is np.float16 else "f32"
+        norm_kernels.crop(
+            operation.stage,
+            operation.tensor("picture", picture),
+            operation.output("out", 5, 31, 8, type=kind),
+            skip4=3 * 31 * 2,
+            count4=5 * 31 * 2,
+        )
+        return ["out"]
+
+    return declare
 
 
 def _depthwise_conv2d(operation: Operation) -> list[str]:

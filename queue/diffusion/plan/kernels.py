@@ -18,7 +18,6 @@ _ROW_THREADS: Final = 128
 _FEWEST_THREADS: Final = 32
 _HEAD_THREADS: Final = 64
 _HEADS_A_GROUP: Final = 4
-_NORM_THREADS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -395,41 +394,6 @@ def unscale(
         bindings=((latent, "read"), (output, "write")),
         workgroups=spread("ceildiv(channels * pixels, THREADS)"),
     )
-
-
-def group_norm(
-    stage: StageBuilder,
-    picture: str,
-    gain: str,
-    bias: str,
-    *,
-    pixels: Size,
-    channels: int,
-    groups: int,
-    eps: float,
-) -> str:
-    """Both passes; the tensor [2, channels] that `conv2d` takes as its norm."""
-    chunk = f"max(16, ceildiv({pixels}, 2048))"
-    chunks = f"ceildiv({pixels}, {chunk})"
-    partial = stage.tensor("partial", (chunks, 2, channels))
-    norm = stage.tensor("norm", (2, channels))
-    stage.dispatch(
-        "group_norm_partial",
-        imports=(f"picture_in_{stage.tensors[picture].type}",),
-        constants={"THREADS": _NORM_THREADS},
-        sizes={"pixels": pixels, "channels": channels, "chunk": chunk},
-        bindings=((picture, "read"), (partial, "write")),
-        workgroups=("ceildiv(pixels, chunk)", "ceildiv(channels, 4 * THREADS)", 1),
-    )
-    stage.dispatch(
-        "group_norm_finish",
-        imports=("reduce",),
-        constants={"THREADS": _ROW_THREADS, "EPS": eps},
-        sizes={"pixels": pixels, "channels": channels, "chunk": chunk, "groups": groups},
-        bindings=((partial, "read"), (gain, "read"), (bias, "read"), (norm, "write")),
-        workgroups=("groups", 1, 1),
-    )
-    return norm
 
 
 def rgba(stage: StageBuilder, rgb: str, output: str, *, pixels: Size) -> None:

@@ -6,6 +6,7 @@
 - As small as a plan allows: a few tokens, a picture that is not square, the second of three steps.
 - Segment by segment: who compares starts each from the reference before it, and errors do not add
   up. Token ids stand for the rows of the embedding, which are the packing's own.
+- Not of the stage `band`: it is the kernels and weights of `decode` once more.
 """
 
 import json

@@ -280,12 +280,24 @@ def unscale(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
 def group_norm_partial(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
     values, partial = arrays
     pixels, channels, chunk = sizes["pixels"], sizes["channels"], sizes["chunk"]
-    x = _rows(values, pixels, channels)
+    x = _rows(values[sizes["skip"] * channels :], pixels, channels)
     for number, first in enumerate(range(0, pixels, chunk)):
         part = x[first : first + chunk]
         place = partial[2 * channels * number : 2 * channels * (number + 1)].reshape(2, channels)
         place[0] = part.mean(axis=0)
         place[1] = ((part - part.mean(axis=0)) ** 2).sum(axis=0)
+
+
+def group_norm_moments(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    partial, moments = arrays
+    pixels, channels, chunk = sizes["pixels"], sizes["channels"], sizes["chunk"]
+    chunks = -(-pixels // chunk)
+    parts = partial[: chunks * 2 * channels].astype(np.float64).reshape(chunks, 2, channels)
+    counts = np.minimum(chunk, pixels - np.arange(chunks) * chunk)[:, None]
+    mean = (counts * parts[:, 0]).sum(axis=0) / pixels
+    squares = (parts[:, 1] + counts * (parts[:, 0] - mean) ** 2).sum(axis=0)
+    moments[:channels] = mean
+    moments[channels : 2 * channels] = squares / pixels
 
 
 def group_norm_finish(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
@@ -302,6 +314,12 @@ def group_norm_finish(constants: Constants, sizes: Sizes, arrays: Arrays) -> Non
     factor = gain[:channels] * inverse.repeat(channels // groups)
     norm[:channels] = factor
     norm[channels : 2 * channels] = bias[:channels] - mean.repeat(channels // groups) * factor
+
+
+def crop(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
+    picture, _, _, _, output = arrays
+    first, count = 4 * sizes["skip4"], 4 * sizes["count4"]
+    output[:count] = picture[first : first + count]
 
 
 def rgba(constants: Constants, sizes: Sizes, arrays: Arrays) -> None:
@@ -338,7 +356,9 @@ TWINS: Final[Mapping[str, Twin]] = {
         euler,
         unscale,
         group_norm_partial,
+        group_norm_moments,
         group_norm_finish,
+        crop,
         rgba,
     )
 }

@@ -4,8 +4,10 @@ import math
 
 import pytest
 
+from diffusion.bands import even_bands
 from diffusion.model_folder import read_model_folder
 from diffusion.plan.__main__ import table
+from diffusion.plan.areas import BAND
 from diffusion.plan.compiler import Compiled, compile_folder
 from diffusion.plan.schema import read_plan, segment_weights, write_plan
 from diffusion.plan.sizes import dispatch_sizes, dispatch_workgroups, memory, symbol_values
@@ -13,6 +15,7 @@ from tests.diffusion.plan.hollow import write_hollow_prx
 
 DEFAULT_BINDING = 128 * 2**20  # what WebGPU grants everywhere
 SIZES = {"B": 2, "T": 256, "S": 28, "H": 128, "W": 128}
+UPPER_HALF = {"A": 0, "O": 64}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,25 @@ def test_a_decode_at_1024_pixels_takes_little_more_than_a_gigabyte(prx: Compiled
     assert needed.binding <= 2**29
 
 
+def test_a_band_takes_less_than_its_share_and_its_margins(prx: Compiled) -> None:
+    whole = memory(prx.plan, "decode", symbol_values(prx.plan, {"H": 128, "W": 128}))
+    for rows, bound in ((64, 0.55), (32, 0.30)):
+        sizes = {"H": 128, "W": 128, "A": 128 - rows, "O": rows}
+        band = memory(prx.plan, BAND, symbol_values(prx.plan, sizes))
+        assert band.weights == whole.weights
+        assert band.pool < bound * whole.pool
+        assert band.binding < bound * whole.binding
+
+
+def test_1024_pixels_are_decoded_within_the_default_size_of_a_binding_in_bands(
+    prx: Compiled,
+) -> None:
+    for first, rows in even_bands(128, 5):
+        sizes = {"H": 128, "W": 128, "A": first, "O": rows}
+        needed = memory(prx.plan, BAND, symbol_values(prx.plan, sizes))
+        assert needed.binding <= DEFAULT_BINDING
+
+
 def test_a_dc_ae_decodes_512_pixels_within_the_default_size_of_a_binding(prx_dc: Compiled) -> None:
     symbols = symbol_values(prx_dc.plan, SIZES | {"H": 16, "W": 16})
     needed = memory(prx_dc.plan, "decode", symbols)
@@ -106,7 +128,8 @@ def test_every_dispatch_fits_the_grid(prx: Compiled, side: int) -> None:
 
 
 def fits_the_grid(compiled: Compiled, side: int) -> None:
-    symbols = symbol_values(compiled.plan, SIZES | {"H": side, "W": side})
+    half = {"A": 1, "O": side // 2} if BAND in compiled.plan.stages else {}
+    symbols = symbol_values(compiled.plan, SIZES | {"H": side, "W": side} | half)
     for stage in compiled.plan.stages.values():
         for segment in stage.segments:
             for dispatch in segment.dispatches:
@@ -124,5 +147,5 @@ def test_inner_tensors_share_buffers(prx: Compiled) -> None:
 
 
 def test_the_table_names_every_stage(prx: Compiled) -> None:
-    text = table(prx.plan, SIZES)
+    text = table(prx.plan, SIZES | UPPER_HALF)
     assert [line.split()[0] for line in text.splitlines()[1:]] == list(prx.plan.stages)

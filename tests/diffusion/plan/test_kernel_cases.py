@@ -10,7 +10,7 @@ from safetensors.numpy import load
 from diffusion.backends.wgpu_device import Device
 from diffusion.backends.wgpu_run import DeviceRun, Weights
 from diffusion.plan.kernel_cases import FORMAT, TOLERANCE, kernel_cases, kernel_file
-from diffusion.plan.operation import STAGE
+from diffusion.plan.operation import STAGE, Operation
 from diffusion.plan.schema import read_plan
 from tests.diffusion.plan.conftest import WGSL
 from tests.diffusion.plan.single import distance
@@ -42,6 +42,13 @@ def test_every_shader_is_in_a_case(cases: list[dict[str, Any]]) -> None:
 def test_names_are_told_apart() -> None:
     names = [case.name for case in kernel_cases()]
     assert len(set(names)) == len(names)
+
+
+def test_what_is_compared_is_what_a_browser_can_read() -> None:
+    for number, case in enumerate(kernel_cases()):
+        operation = Operation(case.dtype, seed=number)
+        for name in case.declare(operation):
+            assert operation.stage.tensors[name].role in ("output", "state"), (case.name, name)
 
 
 def test_a_device_gives_what_the_file_holds(

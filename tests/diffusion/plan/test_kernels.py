@@ -13,7 +13,7 @@ import torch
 
 from diffusion.backends.wgpu_device import DEFAULT_LIMITS, Device
 from diffusion.packaging.storage import DTYPES, DType
-from diffusion.plan import dcae_kernels, kernels, tiles
+from diffusion.plan import dcae_kernels, kernels, norm_kernels, tiles
 from diffusion.plan.rotations import turns
 from diffusion.plan.twins import TWINS
 from tests.diffusion.plan.conftest import WGSL
@@ -544,7 +544,7 @@ def test_unscale(device: Device) -> None:
 )
 def test_group_norm(device: Device, pixels: int, channels: int, groups: int, stored: type) -> None:
     operation = Operation()
-    norm = kernels.group_norm(
+    norm = norm_kernels.group_norm(
         operation.stage,
         operation.tensor("picture", (operation.random(pixels, channels) + 50).astype(stored)),
         operation.weight("gain", operation.random(channels)),

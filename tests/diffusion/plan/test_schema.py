@@ -12,7 +12,7 @@ from diffusion.plan.expressions import PlanError
 from diffusion.plan.schema import Plan, read_plan, write_plan
 from diffusion.plan.sizes import dispatch_sizes, dispatch_workgroups, symbol_values, tensor_bytes
 
-SIZES = {"B": 2, "T": 9, "S": 4, "H": 8, "W": 12}
+SIZES = {"B": 2, "T": 9, "S": 4, "H": 8, "W": 12, "A": 0, "O": 8}
 
 
 def test_a_plan_is_the_same_after_json(tiny: Compiled) -> None:
@@ -35,7 +35,11 @@ def test_one_plan_serves_every_size(tiny: Compiled) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"H": 7}, {"H": 0}, {"H": 10**6}, {"B": 3}, {"T": -1}, {"L": 24}, {"Z": 1}]
+    "changes",
+    [
+        *({"H": 7}, {"H": 0}, {"H": 10**6}, {"B": 3}, {"T": -1}, {"L": 24}, {"Z": 1}),
+        *({"A": 1}, {"O": 0}, {"O": 9}, {"U": 0}),  # bands that are not rows of the picture
+    ],
 )
 def test_sizes_that_the_plan_does_not_serve_are_refused(
     tiny: Compiled, changes: dict[str, int]
