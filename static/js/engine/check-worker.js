@@ -3,6 +3,7 @@
 // It is sent {ask} once and answers with messages {kind, ...}: adapter, kernel, speed, fits, segment,
 // picture, progress, step; question, which waits for {answer}; at last done or error.
 
+import { BAND, bandsThatFit } from './bands.js';
 import { checkKernels, checkSegments, measureSpeed } from './check.js';
 import { openDevice } from './device.js';
 import { EngineError } from './errors.js';
@@ -97,9 +98,12 @@ async function checkModel({ packageUrl, referencesUrl, picture }, options, flops
 /** What the model takes at its own size, and about how long one picture would take. */
 function fits(plan, about, device, flops) {
   const symbols = symbolValues(plan, typicalSizes(plan, about));
-  const stages = [...plan.stages.keys()].map((name) => {
+  const { largestBinding } = device;
+  const shape = [0, symbols.get('H'), symbols.get('W')];
+  const stages = [...plan.stages.keys()].filter((name) => name !== BAND).map((name) => {
     const memory = stageMemory(plan, name, symbols);
-    return { name, ...memory, fits: memory.binding <= device.largestBinding };
+    const inBands = name === 'decode' && bandsThatFit(plan, shape, largestBinding) !== null;
+    return { name, ...memory, fits: memory.binding <= largestBinding || inBands };
   });
   const count = (stage) => stageFlops(plan, stage, symbols);
   const once = ['prepare', 'modulation', 'decode'].reduce((all, stage) => all + count(stage), 0);

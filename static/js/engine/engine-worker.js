@@ -21,12 +21,15 @@ const CALLS = {
       confirmDownload: (request) => ask(request),
     });
     const { packageId, manifest: { about, modelId, variant } } = session.reader;
-    return { about, modelId, variant, packageId, device: session.device.info };
+    const { device: { info: device }, model: { bandChannels } } = session;
+    return { about, modelId, variant, packageId, device, bandChannels };
   },
   encode: (request, options) => session.encode(request, options),
   denoise: (request, options) => session.denoise(request, options),
   denoiseHalf: (request, options) => session.denoiseHalf(request, options),
   decode: (request, options) => session.decode(request, options),
+  decodeBands: (request, options) => session.decodeBands(request, options),
+  bandShares: (request) => session.bandShares(request),
   noise: (request) => session.noise(request),
   stats: () => session.stats(),
   free: () => session.free(),

@@ -67,7 +67,7 @@ export async function openEngine(packageUrl, options = {}) {
 export class Engine {
   #line;
 
-  constructor(line, { about, modelId, variant, packageId, device }) {
+  constructor(line, { about, modelId, variant, packageId, device, bandChannels }) {
     this.#line = line;
     /** @type {object} the manifest's: title, sides, defaults, examples */
     this.about = about;
@@ -79,6 +79,11 @@ export class Engine {
     this.packageId = packageId;
     /** @type {import('./device.js').DeviceInfo} */
     this.device = device;
+    /**
+     * @type {number[]} channels of each norm at which bands of a picture exchange moments; none where
+     *   pictures cannot be decoded in bands
+     */
+    this.bandChannels = bandChannels;
   }
 
   /**
@@ -133,6 +138,30 @@ export class Engine {
    */
   decode(request, { signal } = {}) {
     return this.#line.call('decode', request, { signal });
+  }
+
+  /**
+   * Those rows of the picture that come from some rows of the latent; the others are somebody else's.
+   * @param {object} request as for `decode`, with `bands`: see Model.decodeBands
+   * @param {object} options
+   * @param {AbortSignal} [options.signal]
+   * @param {import('./bands.js').ExchangeMoments} options.exchange called once a norm; what it throws
+   *   counts as null
+   * @returns {Promise<{width: number, height: number, rgba: Uint8ClampedArray}[]|null>} of each band
+   * @throws as `encode`
+   */
+  decodeBands(request, { signal, exchange }) {
+    return this.#line.call('decodeBands', request, { signal, exchange });
+  }
+
+  /**
+   * What bands take of the operations of a whole decode.
+   * @param {{shape: number[], bands: import('./bands.js').Rows[]}} request
+   * @returns {Promise<number[]>} about 0 to 1 each
+   * @throws {EngineError} bad-request
+   */
+  bandShares(request) {
+    return this.#line.call('bandShares', request);
   }
 
   /**

@@ -3,7 +3,9 @@
 // It cleans and tokenizes prompts, picks rows of the embedding, makes the schedule and moves
 // tensors in and out of runs, as queue/diffusion/backends/plan_backend.py does. One call at a time.
 
+import { BAND, bandChannels, bandShares, bandsThatFit } from './bands.js';
 import { cleanPrompt } from './cleaning.js';
+import { BAND_PARTS, DECODE_PARTS, decodedBands, decodedInBands, decodedWhole } from './decoding.js';
 import { EngineError, PlanError } from './errors.js';
 import { exchangedSteps, HALVES, otherHalf } from './halves.js';
 import { initialNoise } from './noise.js';
@@ -32,7 +34,7 @@ const KEPT_BYTES = 2 ** 30;
 const PARTS = {
   encode: { encode: null },
   denoise: { prepare: null, modulation: null, denoise: null, advance: null },
-  decode: { decode: null },
+  decode: DECODE_PARTS,
 };
 const PARTS_OF_A_HALF = { prepare: null, modulation: null, denoise: null };
 
@@ -122,11 +124,13 @@ export class Model {
    */
   async load(calls, { signal } = {}) {
     const { onProgress = () => {} } = this.#options;
-    const names = calls.flatMap((call) => weightsOf(this.#context.plan, PARTS[call]));
+    const { plan } = this.#context;
+    const names = calls.flatMap((call) => weightsOf(plan, PARTS[call]));
     const forTexts = calls.includes('encode') ? [TOKENIZER, storedName(this.#host.embedding)] : [];
     await this.#reader.prepare([...forTexts, ...names.map(storedName)]); // one question about all
-    const sizes = typicalSizes(this.#context.plan, this.#reader.manifest.about);
-    for (const parts of calls.map((call) => PARTS[call])) {
+    const sizes = typicalSizes(plan, this.#reader.manifest.about);
+    const banded = calls.includes('decode') && plan.stages.has(BAND) ? [BAND_PARTS] : [];
+    for (const parts of [...calls.map((call) => PARTS[call]), ...banded]) {
       this.#makeRoom(parts);
       await loadParts(this.#context, sizes, parts, { signal, onProgress });
     }
@@ -258,7 +262,8 @@ export class Model {
   }
 
   /**
-   * The picture of a finished latent.
+   * The picture of a finished latent; in bands of rows where the device cannot bind the tensors of
+   * the whole picture.
    * @param {{latent: Float32Array, shape: number[]}} request [C, h, w]
    * @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<import('./preview.js').Pixels>}
@@ -266,17 +271,48 @@ export class Model {
    */
   async decode({ latent, shape }, { signal } = {}) {
     checkLatent(latent, shape, this.#host.channels);
-    const [, rows, columns] = shape;
-    const run = await this.#openRun({ H: rows, W: columns }, PARTS.decode, signal);
+    const { device, plan } = this.#context;
+    const open = (sizes, parts) => this.#openRun(sizes, parts, signal);
     try {
-      run.write('latent', latent);
-      const [packed] = await run.run(['decode'], ['rgba']);
-      const [height, width] = run.shape('rgba');
-      const rgba = new Uint8ClampedArray(packed.buffer, 0, 4 * width * height);
-      return { width, height, rgba };
-    } finally {
-      run.close();
+      return await decodedWhole(open, latent, shape);
+    } catch (error) {
+      const bands = error.code === 'too-large'
+        ? bandsThatFit(plan, shape, device.largestBinding) : null;
+      if (!bands) throw error;
+      return decodedInBands(plan, open, { latent, shape, bands }, signal);
     }
+  }
+
+  /**
+   * Those rows of the picture that come from some rows of the latent; the others are somebody else's.
+   * @param {object} request as for `decode`, and
+   * @param {import('./bands.js').Rows[]} request.bands that are computed here
+   * @param {object} options
+   * @param {AbortSignal} [options.signal] looked at between norms
+   * @param {import('./bands.js').ExchangeMoments} options.exchange settles at the latest when
+   *   `signal` aborts
+   * @returns {Promise<import('./preview.js').Pixels[]|null>} of each band; null where `exchange` gave
+   *   null
+   * @throws {EngineError} as `denoise`; bad-request also for a model without bands
+   */
+  async decodeBands({ latent, shape, bands }, { signal, exchange }) {
+    checkLatent(latent, shape, this.#host.channels);
+    const open = (sizes, parts) => this.#openRun(sizes, parts, signal);
+    return decodedBands(this.#context.plan, open, { latent, shape, bands }, exchange, signal);
+  }
+
+  /** Channels of each norm at which bands exchange moments; none where there are no bands. */
+  get bandChannels() {
+    return bandChannels(this.#context.plan);
+  }
+
+  /**
+   * What bands take of the operations of a whole decode.
+   * @param {{shape: number[], bands: import('./bands.js').Rows[]}} request
+   * @returns {number[]} @throws {EngineError} bad-request
+   */
+  bandShares({ shape, bands }) {
+    return bandShares(this.#context.plan, shape, bands);
   }
 
   /**

@@ -47,9 +47,10 @@ export async function openRun(context, sizes, parts, options = {}) {
   const { device, plan } = context;
   const symbols = symbolValues(plan, sizes);
   for (const stage of Object.keys(parts)) admit(device, plan, stage, symbols);
-  const work = Object.entries(parts).flatMap(([stage, segments]) =>
-    dispatchesOf(plan, stage, segments)
-      .map((dispatch) => sized(device, stage, dispatch, symbols)));
+  const work = Object.entries(parts).flatMap(([stage, wanted]) =>
+    (wanted ?? stageOf(plan, stage).segments.map(({ name }) => name)).flatMap((segment) =>
+      dispatchesOf(plan, stage, [segment])
+        .map((dispatch) => ({ ...sized(device, stage, dispatch, symbols), segment }))));
   const kept = work.filter(({ workgroups }) => !workgroups.includes(0));
   const pipelines = await load(
     context, weightsOf(plan, parts), kept.map(({ dispatch }) => dispatch), signal, onProgress);
@@ -108,7 +109,7 @@ export class PlanRun {
   #buffers = []; // all that this run has allocated
   #shared = new Map(); // of tensors that are not inner, by name: {buffer, bytes, shape, type}
   #pools = new Map(); // by stage: buffers by number
-  #ready = new Map(); // by stage: [{task, pipeline, bind}]
+  #ready = new Map(); // by stage: [{segment, task, pipeline, bind}]
 
   constructor({ device, plan, weights }, symbols, stages) {
     this.#device = device;
@@ -123,7 +124,7 @@ export class PlanRun {
     for (const stage of this.#stages) this.#allocate(stage, poison);
     const uniforms = this.#uniforms(work.map(({ sizes }) => ({ first: WHOLE, sizes })));
     const nothing = this.#buffer(NULL_BYTES, 'nothing');
-    for (const [index, { stage, dispatch, sizes, workgroups }] of work.entries()) {
+    for (const [index, { stage, segment, dispatch, sizes, workgroups }] of work.entries()) {
       const { pipeline, layout, id } = pipelines[index];
       const bound = dispatch.bindings.map((binding) => (
         binding ? this.#bound(stage, binding.tensor) : { buffer: nothing, size: NULL_BYTES }));
@@ -139,7 +140,7 @@ export class PlanRun {
         return groups.get(key);
       };
       const task = { kind: `${id} ${sizes} ${workgroups}`, groups: workgroups };
-      this.#ready.get(stage).push({ task, pipeline, bind });
+      this.#ready.get(stage).push({ segment, task, pipeline, bind });
     }
   }
 
@@ -185,14 +186,16 @@ export class PlanRun {
    * Submit stages, one after the other, and read tensors as they are then.
    * @param {Iterable<string>} stages of those that were opened
    * @param {string[]} [reads] names of outputs or states
+   * @param {string[]|null} [segments] of those that were opened; all by default
    * @returns {Promise<(Float32Array|Uint32Array|Uint16Array)[]>} their values. Without any, it does
    *   not wait for the device but where it measures (pace.js), only for errors of the calls
    * @throws {EngineError} device-lost, device-error, out-of-memory
    */
-  async run(stages, reads = []) {
+  async run(stages, reads = [], segments = null) {
     const work = [...stages].flatMap((stage) => {
       if (!this.#ready.has(stage)) throw new PlanError(`${stage} was not opened`);
-      return this.#ready.get(stage);
+      return this.#ready.get(stage)
+        .filter(({ segment }) => !segments || segments.includes(segment));
     });
     const tensors = reads.map((name) => this.#tensor(name));
     const copies = [];

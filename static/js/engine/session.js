@@ -128,6 +128,27 @@ export class Session {
     return this.surviving((model) => model.decode(request, options));
   }
 
+  /**
+   * See `Model.decodeBands`. After a loss it begins again, with the moments that were exchanged:
+   * `exchange` is called once a norm.
+   */
+  decodeBands(request, { exchange, ...options }) {
+    const known = new Map();
+    return this.surviving((model) => model.decodeBands(request, {
+      ...options,
+      exchange: async (mine) => {
+        if (!known.has(mine.norm)) known.set(mine.norm, await exchange(mine));
+        return known.get(mine.norm);
+      },
+    }));
+  }
+
+  /** See `Model.bandShares`. */
+  async bandShares(request) {
+    this.#checkOpen();
+    return this.#model.bandShares(request);
+  }
+
   /** See `Model.noise`. */
   async noise(request) {
     this.#checkOpen();

@@ -210,9 +210,9 @@ def test_constants_are_written_as_the_same_kind_and_value(engine) -> None:
 
 # Sizes -----------------------------------------------------------------------------------------
 SIZES: list[dict[str, int]] = [
-    {"B": 2, "T": 9, "S": 4, "H": 8, "W": 12},
-    {"B": 1, "T": 0, "S": 100, "H": 30, "W": 2},
-    {"B": 2, "T": 77, "S": 28, "H": 32, "W": 24},
+    {"B": 2, "T": 9, "S": 4, "H": 8, "W": 12, "A": 0, "O": 8},
+    {"B": 1, "T": 0, "S": 100, "H": 30, "W": 2, "A": 29, "O": 1},
+    {"B": 2, "T": 77, "S": 28, "H": 32, "W": 24, "A": 5, "O": 7},
 ]
 
 
@@ -266,7 +266,20 @@ def test_sizes_workgroups_and_memory_are_pythons(engine, plan: Plan) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"H": 7}, {"H": 0}, {"H": 10**6}, {"B": 3}, {"T": -1}, {"L": 24}, {"Z": 1}, {"B": 1.5}],
+    [
+        {"H": 7},
+        {"H": 0},
+        {"H": 10**6},
+        {"B": 3},
+        {"T": -1},
+        {"L": 24},
+        {"Z": 1},
+        {"B": 1.5},
+        {"A": 1},
+        {"O": 0},
+        {"O": 9},
+        {"U": 0},
+    ],
     ids=str,
 )
 def test_sizes_that_the_plan_does_not_serve_are_refused(
@@ -274,9 +287,14 @@ def test_sizes_that_the_plan_does_not_serve_are_refused(
 ) -> None:
     body = """
     const { readPlan } = await import('/static/js/engine/plan.js');
-    try { m.symbolValues(readPlan(args[0]), args[1]); } catch (error) { return error.name; }
+    const { PlanError } = await import('/static/js/engine/errors.js');
+    try {
+      m.symbolValues(readPlan(args[0]), args[1]);
+    } catch (error) {
+      return error instanceof PlanError;
+    }
     """
-    assert engine("sizes", body, write_plan(plan), SIZES[0] | changes) == "PlanError"
+    assert engine("sizes", body, write_plan(plan), SIZES[0] | changes) is True
 
 
 def test_what_is_only_too_large_at_some_size_is_refused_there(engine, plan: Plan) -> None:

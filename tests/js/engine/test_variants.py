@@ -53,7 +53,7 @@ def test_dispatches_take_the_tiles_that_they_take_in_python(
     engine, names: dict[str, str], side: int
 ) -> None:
     plan = compile_folder(read_model_folder(EMOJI), "f16").plan
-    sizes = {"B": 2, "T": 9, "S": 4, "H": side, "W": side}
+    sizes = {"B": 2, "T": 9, "S": 4, "H": side, "W": side, "A": 1, "O": 4}
     symbols = symbol_values(plan, sizes)
     choice = Choice(TABLE, names)
     expected = []
