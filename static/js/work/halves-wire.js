@@ -136,3 +136,16 @@ export function readNumbers(buffer, shape) {
     new Uint8Array(buffer), { [name]: { dtype: 'F32', shape } });
   return { ...place, data: tensor.data };
 }
+
+/**
+ * How the velocities of a run cross.
+ * @param {number} run @param {number[]} shape @returns {import('./steps-exchange.js').Wire}
+ */
+export const velocityWire = (run, shape) => ({
+  write: (step, velocity) => velocityBytes(run, step, velocity, shape),
+  read: (buffer) => {
+    const numbers = readNumbers(buffer, shape);
+    if (numbers.stop !== null) throw new WireError('nonsense', 'A latent came within a run.');
+    return numbers;
+  },
+});

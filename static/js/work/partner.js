@@ -1,20 +1,25 @@
-// Another tab that may compute a half for this one's chunk: the holder's end of docs/recruiting.md.
+// Another tab that may compute a half of this one's steps, or a band of its picture: the holder's end
+// of docs/recruiting.md.
 
 import { sha256Of } from '../engine/package/sha256.js';
 import { Link } from '../room/link.js';
-import { HalvesExchange } from './halves-exchange.js';
+import { bandTaskBytes, bandWire, sidesOf } from './bands-wire.js';
 import {
-  LABEL, latentBytes, readNumbers, readSeconds, taskBytes, WireError,
+  LABEL, latentBytes, readPlace, readSeconds, taskBytes, velocityWire,
 } from './halves-wire.js';
+import { StepsExchange } from './steps-exchange.js';
 
 const OPENS_WITHIN_MS = 5000;
 const PREPARED_WITHIN_MS = 60_000; // it fetches, compiles and practises; this tab goes on meanwhile
+const BEGUN_WITHIN_MS = 15_000;
+const TELLING_BYTES = 2 ** 16; // fewer take as long as none, and a picture has more
 const DEFAULT_ROUND_TRIP_MS = 100; // before the heartbeat has measured one
 export const ITS_HALF = 'negative'; // the recruit never sees what the picture shows
 
 export class Partner {
   #peer;
   #link = null;
+  #opening = null; // a promise
   #engine;
   #prepared = null; // { features, key }
   #exchange = null;
@@ -22,7 +27,9 @@ export class Partner {
   #shape = null;
   #files = new Map(); // what it may fetch, by SHA-256
   #bytesPerS = Infinity;
+  #manyBytesPerS = Infinity; // of files large enough to tell what a picture takes
   #halfS = null;
+  #decodeS = null;
 
   /**
    * @param {{id: string, name: string, roundTripMs: number|null, openChannel: Function}} peer
@@ -47,6 +54,20 @@ export class Partner {
     };
   }
 
+  /**
+   * What the planner of bands is told.
+   * @param {number[]} shape of the latent @returns {import('./bands-planner.js').Decoder}
+   */
+  decoder([, rows, columns]) {
+    const { vae_scale: scale } = this.#engine.about;
+    return {
+      id: this.#peer.id,
+      decodeS: this.#decodeS,
+      crossingS: this.#roundTripS / 2,
+      pictureS: (3 * rows * columns * scale ** 2) / this.#manyBytesPerS,
+    };
+  }
+
   get #roundTripS() {
     return (this.#peer.roundTripMs ?? DEFAULT_ROUND_TRIP_MS) / 1000;
   }
@@ -57,11 +78,23 @@ export class Partner {
    * @throws {Error} with a code: busy, other-model, or what a link that fails has
    */
   async ask(shape) {
-    if (!this.#link) await this.#open();
+    if (!this.#link) await (this.#opening ??= this.#open());
     const { modelId: model, variant } = this.#engine;
     const answer = await this.#link.request(
       { type: 'halves.ask', model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
     this.#halfS = readSeconds(answer.half_s) ?? this.#halfS;
+  }
+
+  /**
+   * Would it compute a band of such a picture now?
+   * @param {number[]} shape of the latent @throws {Error} as `ask`
+   */
+  async askForBand(shape) {
+    if (!this.#link) await (this.#opening ??= this.#open());
+    const { modelId: model, variant } = this.#engine;
+    const answer = await this.#link.request(
+      { type: 'bands.ask', model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
+    this.#decodeS = readSeconds(answer.decode_s);
   }
 
   /**
@@ -85,8 +118,7 @@ export class Partner {
         tokens: text.tokens, file,
       }, { timeoutMs: PREPARED_WITHIN_MS, signal });
       this.#halfS = readSeconds(answer.half_s) ?? this.#halfS;
-      const fetchS = readSeconds(answer.fetch_s) ?? 0;
-      this.#bytesPerS = bytes.length / Math.max(fetchS - this.#roundTripS, 1e-6);
+      this.#noteFetch(bytes, answer);
       this.#shape = shape;
       this.#prepared = { features: text.features, key };
     } finally {
@@ -97,15 +129,62 @@ export class Partner {
   /**
    * It begins with steps `start` to `stop` of what it has prepared.
    * @param {{latent: Float32Array, start: number, stop: number}} run
-   * @returns {HalvesExchange|null} null where it is not there, or not ready, any more
+   * @returns {StepsExchange|null} null where it is not there, or not ready, any more
    */
   begin({ latent, start, stop }) {
     if (!this.#link || !this.#prepared) return null;
     this.#runs += 1;
-    this.#exchange = new HalvesExchange(
-      this.#link, { run: this.#runs, shape: this.#shape, start });
+    this.#exchange = new StepsExchange(
+      this.#link, { run: this.#runs, start, wire: velocityWire(this.#runs, this.#shape) });
     this.#link.sendBytes(latentBytes(this.#runs, start, stop, latent, this.#shape));
     return this.#exchange;
+  }
+
+  /**
+   * It begins with a band of a picture. What it gives at step n are the moments at norm n, and after
+   * the last one its rows of the picture, RGB; where it refuses, the exchange ends.
+   * @param {{latent: Float32Array, shape: number[], band: import('../engine/bands.js').Rows}} task
+   * @returns {StepsExchange|null} null where it is not there any more
+   */
+  beginBand({ latent, shape, band }) {
+    if (!this.#link) return null;
+    const { bandChannels: channels, about } = this.#engine;
+    this.#runs += 1;
+    const run = this.#runs;
+    const sides = sidesOf(band, shape, about);
+    const exchange = new StepsExchange(
+      this.#link, { run, start: 0, wire: bandWire({ run, channels, sides, pictures: true }) });
+    this.#exchange = exchange;
+    this.#askToBegin(bandTaskBytes(latent, shape), shape, { run, ...band }).catch((error) => {
+      exchange.end(error.code === 'busy' ? 'busy' : 'gone');
+    });
+    return exchange;
+  }
+
+  async #askToBegin(bytes, shape, more) {
+    const { modelId: model, variant } = this.#engine;
+    const file = await sha256Of(bytes);
+    this.#files.set(file, bytes);
+    try {
+      const answer = await this.#link.request(
+        { type: 'bands.begin', model, variant, shape, file, ...more },
+        { timeoutMs: BEGUN_WITHIN_MS });
+      this.#noteFetch(bytes, answer);
+    } finally {
+      this.#files.delete(file);
+    }
+  }
+
+  /** How fast bytes get there, by what it says. */
+  #noteFetch({ length }, answer) {
+    const fetchS = readSeconds(answer.fetch_s) ?? 0;
+    this.#bytesPerS = length / Math.max(fetchS - this.#roundTripS, 1e-6);
+    if (length >= TELLING_BYTES) this.#manyBytesPerS = this.#bytesPerS;
+  }
+
+  /** That run is over, where it still goes on. */
+  endOf(exchange) {
+    if (this.#exchange === exchange) this.end();
   }
 
   /** The run is over before its end. */
@@ -120,7 +199,12 @@ export class Partner {
   }
 
   async #open() {
-    const channel = await this.#peer.openChannel(LABEL);
+    let channel;
+    try {
+      channel = await this.#peer.openChannel(LABEL);
+    } finally {
+      this.#opening = null;
+    }
     const link = new Link(channel, {
       provide: (name) => this.#files.get(name) ?? null,
       receive: (message) => this.#receive(message),
@@ -146,11 +230,8 @@ export class Partner {
 
   #receiveBytes(buffer) {
     const exchange = this.#exchange;
-    if (!this.#shape) return;
     try {
-      const numbers = readNumbers(buffer, this.#shape);
-      if (numbers.stop !== null) throw new WireError('nonsense', 'A recruit sends no latent.');
-      if (numbers.run === exchange?.run) exchange.take(numbers);
+      if (readPlace(buffer).run === exchange?.run) exchange.take(buffer);
     } catch (error) {
       if (!['TensorError', 'WireError'].includes(error.name)) throw error;
       exchange?.end('nonsense');

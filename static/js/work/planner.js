@@ -6,7 +6,7 @@
 export const CLEAR_GAIN = 1.1;
 /** Steps of a split after which it is judged by what they took. */
 export const JUDGED_AFTER = 3;
-export const SETTINGS = ['auto', 'alone', 'halves'];
+export const SETTINGS = ['auto', 'alone', 'halves', 'bands'];
 
 /**
  * @typedef {object} Candidate a tab that could compute a half
@@ -15,7 +15,7 @@ export const SETTINGS = ['auto', 'alone', 'halves'];
  * @property {number} crossingS seconds that a velocity takes from tab to tab
  *
  * @typedef {object} Situation
- * @property {'auto'|'alone'|'halves'} setting
+ * @property {'auto'|'alone'|'halves'|'bands'} setting bands: of pictures, and steps alone
  * @property {number} guidance @property {number} steps that are left of the chunk
  * @property {number|null} aloneS seconds of a step with both halves here, once they were measured
  * @property {number|null} halfS of one half here; until it was measured, half of `aloneS`
@@ -55,7 +55,7 @@ export function splitSeconds({ steps, ownS, peerS, crossingS, setupS = 0 }) {
 export function choose(situation) {
   const { setting, guidance, aloneS, others, busy, candidates } = situation;
   const alone = (why, more) => ({ strategy: 'alone', why, peer: null, expected: null, ...more });
-  if (setting === 'alone') return alone('forced');
+  if (setting === 'alone' || setting === 'bands') return alone('forced');
   if (!others) return alone('nobody');
   if (!(guidance > 1)) return alone('unguided');
   if (setting === 'auto' && aloneS === null) return alone('unmeasured');

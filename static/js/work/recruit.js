@@ -1,18 +1,23 @@
-// This tab as a recruit: while it has no work of its own it computes one half of guidance of the
-// chunk of another tab. docs/recruiting.md describes the conversation.
+// This tab as a recruit: while it has no work of its own it computes one half of guidance, or a band
+// of the picture, of the chunk of another tab. docs/recruiting.md describes the conversation.
 //
 // - It helps one tab at a time, and stops within a step when it gets work of its own.
 // - It answers for nothing: whoever holds the chunk does, and goes on alone when this tab goes.
 // - Knows links and the engine; neither the queue nor pages.
 
 import { Link } from '../room/link.js';
-import { HalvesExchange } from './halves-exchange.js';
 import {
-  readNumbers, readOffer, readPlace, readTask, readTaskBytes, WireError,
+  bandWire, readBandOffer, readBandTask, readBandTaskBytes, sidesOf,
+} from './bands-wire.js';
+import {
+  readNumbers, readOffer, readPlace, readTask, readTaskBytes, velocityWire, WireError,
 } from './halves-wire.js';
+import { withoutAlpha } from './pixels.js';
+import { StepsExchange } from './steps-exchange.js';
 
 const PATIENCE_MS = 15_000; // for the other side's velocity, and so many halves of a step
 const PATIENCE_HALVES = 10;
+const PATIENCE_DECODES = 4; // and so many whole decodes, for what all bands have at a norm
 const KEPT_FOR_MS = 30_000; // a place that nobody uses
 const REHEARSED_STEPS = 2; // the first one of a size also measures dispatches, see pace.js
 
@@ -21,8 +26,10 @@ const REHEARSED_STEPS = 2; // the first one of a size also measures dispatches, 
  * @property {import('../engine/engine.js').Engine} engine
  * @property {import('./speeds.js').Speeds} speeds
  * @property {() => boolean} isFree whether this tab has no work of its own
- * @property {(helping: {step: number, steps: number}|null) => void} onHelping step: of the image, how
- *   many are done; null: not any more
+ * @property {(helping: Helping|null) => void} onHelping null: not any more
+ *
+ * @typedef {{step: number, steps: number}|{band: import('../engine/bands.js').Rows}} Helping step: of
+ *   the image, how many are done
  */
 
 export class Recruit {
@@ -67,6 +74,10 @@ export class Recruit {
         return this.#offered(link, message);
       case 'halves.prepare':
         return this.#prepare(link, message);
+      case 'bands.ask':
+        return this.#offeredBand(link, message);
+      case 'bands.begin':
+        return this.#beginBand(link, message);
       default:
         throw new WireError('unknown-type', 'There is no such question.');
     }
@@ -76,6 +87,12 @@ export class Recruit {
     const { shape } = readOffer(message, this.#options.engine);
     this.#checkFree(link);
     return { half_s: this.#options.speeds.of('half', shape) };
+  }
+
+  #offeredBand(link, message) {
+    const { shape } = readBandOffer(message, this.#options.engine);
+    this.#checkFree(link);
+    return { decode_s: this.#options.speeds.of('decode', shape) };
   }
 
   /** Fetches text and latent, and computes a step for practice: what it takes is the answer. */
@@ -89,9 +106,7 @@ export class Recruit {
     this.#expire(guest);
     const { signal } = guest.controller;
     try {
-      const began = performance.now();
-      const bytes = await link.fetchBlob(task.file, { signal });
-      const fetchS = (performance.now() - began) / 1000;
+      const { bytes, fetchS } = await fetched(link, task.file, signal);
       const { text, latent } = readTaskBytes(bytes, task, engine.about.text_dim);
       if (speeds.of('half', task.shape) === null) await this.#rehearse(task, text, latent, signal);
       signal.throwIfAborted();
@@ -127,7 +142,7 @@ export class Recruit {
   /** What was prepared for one tab, and is not used now, keeps no other one away. */
   #checkFree(link) {
     const guest = this.#guest;
-    const taken = guest && guest.link !== link && (guest.exchange || !guest.text);
+    const taken = guest && guest.link !== link && (guest.exchange || (guest.task && !guest.text));
     if (taken || !this.#options.isFree()) {
       throw new WireError('busy', 'This tab has work of its own.');
     }
@@ -157,7 +172,7 @@ export class Recruit {
       if (stop !== null && !guest?.text) this.#sayBusy(link, run); // what was prepared has gone
       else if (stop !== null) this.#begin(guest, readNumbers(buffer, guest.task.shape));
       else if (guest?.exchange?.run === run) {
-        guest.exchange.take(readNumbers(buffer, guest.task.shape));
+        guest.exchange.take(buffer);
       }
     } catch (error) {
       if (!['TensorError', 'WireError'].includes(error.name)) throw error;
@@ -174,32 +189,82 @@ export class Recruit {
       this.#sayBusy(link, run);
       return;
     }
-    const exchange = new HalvesExchange(link, { run, shape, start });
+    const exchange = new StepsExchange(link, { run, start, wire: velocityWire(run, shape) });
     Object.assign(guest, { exchange, controller: new AbortController() });
     this.#options.onHelping({ step: start, steps });
-    this.#run(guest, exchange, { latent, start, stop });
+    this.#run(guest, exchange, (signal) => this.#half(guest, exchange, { latent, start, stop }, signal));
   }
 
-  async #run(guest, exchange, run) {
-    const { link, task: { half, shape, steps, guidance }, text, controller: { signal } } = guest;
+  async #half(guest, exchange, run, signal) {
+    const { task: { half, shape, steps, guidance }, text } = guest;
     const { engine, speeds, onHelping } = this.#options;
     let began = null;
+    await engine.denoiseHalf({
+      conditioning: { [half]: text }, half, shape, steps, guidance, ...run,
+    }, {
+      signal,
+      onStep: ({ step }) => guest.exchange === exchange && onHelping({ step, steps }),
+      exchange: async ({ step, velocity }) => {
+        if (began !== null) speeds.note('half', shape, (performance.now() - began) / 1000);
+        const halfMs = 1000 * (speeds.of('half', shape) ?? 0);
+        const given = await exchange.give(
+          step, velocity, PATIENCE_MS + PATIENCE_HALVES * halfMs);
+        began = performance.now();
+        return given;
+      },
+    });
+  }
+
+  /** Fetches the latent, and begins at once; what was prepared for the same tab stays. */
+  async #beginBand(link, message) {
+    const { engine, onHelping } = this.#options;
+    const { run, shape, band, file } = readBandTask(message, engine);
+    this.#checkFree(link);
+    if (this.#guest?.link !== link) {
+      this.#letGo('over');
+      this.#guest = { link, task: null, text: null, exchange: null, controller: null };
+    }
+    const guest = this.#guest;
+    if (guest.exchange) throw new WireError('bad-request', 'Another run goes on.');
+    clearTimeout(this.#timer);
+    const wire = bandWire({
+      run, channels: engine.bandChannels, sides: sidesOf(band, shape, engine.about), pictures: false,
+    });
+    const exchange = new StepsExchange(link, { run, start: 0, wire });
+    const controller = new AbortController();
+    Object.assign(guest, { exchange, controller });
+    onHelping({ band });
     try {
-      await engine.denoiseHalf({
-        conditioning: { [half]: text }, half, shape, steps, guidance, ...run,
-      }, {
-        signal,
-        onStep: ({ step }) => guest.exchange === exchange && onHelping({ step, steps }),
-        exchange: async ({ step, velocity }) => {
-          if (began !== null) speeds.note('half', shape, (performance.now() - began) / 1000);
-          const halfMs = 1000 * (speeds.of('half', shape) ?? 0);
-          const given = await exchange.give(
-            step, velocity, PATIENCE_MS + PATIENCE_HALVES * halfMs);
-          began = performance.now();
-          return given;
-        },
-      });
+      const { bytes, fetchS } = await fetched(link, file, controller.signal);
+      const latent = readBandTaskBytes(bytes, shape);
+      controller.signal.throwIfAborted();
+      this.#run(guest, exchange, (signal) =>
+        this.#band(exchange, { latent, shape, bands: [band] }, signal));
+      return { fetch_s: fetchS };
     } catch (error) {
+      if (controller.signal.aborted) throw new WireError('busy', 'This tab has work of its own.');
+      this.#stop('over');
+      this.#expire(guest);
+      throw error;
+    }
+  }
+
+  async #band(exchange, request, signal) {
+    const { engine, speeds } = this.#options;
+    const decodeMs = 1000 * (speeds.of('decode', request.shape) ?? 0);
+    const made = await engine.decodeBands(request, {
+      signal,
+      exchange: ({ norm, moments: [own] }) =>
+        exchange.give(norm, own, PATIENCE_MS + PATIENCE_DECODES * decodeMs),
+    });
+    if (made) exchange.send(engine.bandChannels.length, withoutAlpha(made[0].rgba));
+  }
+
+  async #run(guest, exchange, work) {
+    const { link, controller: { signal } } = guest;
+    try {
+      await work(signal);
+    } catch {
       if (!signal.aborted) {
         exchange.end('gone');
         link.send({ type: 'halves.end', run: exchange.run, code: 'failed' });
@@ -207,7 +272,7 @@ export class Recruit {
     }
     if (guest.exchange !== exchange) return;
     guest.exchange = null;
-    onHelping(null);
+    this.#options.onHelping(null);
     this.#expire(guest);
   }
 
@@ -233,4 +298,10 @@ export class Recruit {
   #sayBusy(link, run) {
     link.send({ type: 'halves.end', run, code: 'busy' });
   }
+}
+
+async function fetched(link, file, signal) {
+  const began = performance.now();
+  const bytes = await link.fetchBlob(file, { signal });
+  return { bytes, fetchS: (performance.now() - began) / 1000 };
 }

@@ -1,4 +1,5 @@
-// The steps of this tab's chunks, with the help of another tab where that is faster.
+// The steps of this tab's chunks, with the help of another tab where that is faster. Their pictures
+// are shared in banding.js.
 //
 // - Begins alone, looks meanwhile for a tab that is free, and shares the rest where the planner says.
 // - Whatever the other tab does, the chunk goes on from the step it had reached: alone.
@@ -6,14 +7,14 @@
 // - Needs of the network no more than peers that open channels.
 
 import { otherHalf } from '../engine/halves.js';
+import { Banding } from './banding.js';
 import { LABEL } from './halves-wire.js';
-import { ITS_HALF, Partner } from './partner.js';
+import { ITS_HALF } from './partner.js';
+import { Partners } from './partners.js';
 import { choose, goesOn, SETTINGS } from './planner.js';
 import { Recruit } from './recruit.js';
 import { median, Speeds } from './speeds.js';
 
-const MOST_ASKED = 4; // tabs at a time, the nearest ones
-const AVOIDED_MS = 60_000; // a tab that was late, or with which it was slower than alone
 const LATE_MS = 1000; // beside several times what a step should take
 const LATE_TIMES = 4;
 const CHECKED_RUNS = 0.25; // after the first run with a tab, which always is
@@ -30,14 +31,15 @@ const SWITCH = new Error('Another tab is ready to compute one half.');
  * @property {(label: string, take: ((channel: object) => void)|null) => void} serve what becomes of
  *   channels that others open under a label; null: they are refused
  *
- * @typedef {import('./planner.js').Choice & {real: number|null, ended: string|null, name: string}}
+ * @typedef {(import('./planner.js').Choice | import('./bands-planner.js').BandsChoice)
+ *   & {real: number|null, ended: string|null, name: string}}
  *   Strategy real: how many times as fast as alone, measured.  ended: why another tab does not
- *   help any more, an Ending of halves-exchange.js or 'wrong' or 'slow'.  name: of the other tab
+ *   help any more, an Ending of steps-exchange.js or 'wrong', 'slow' or 'memory'.  name: of the other tab
  *
  * @typedef {object} RecruitingOptions
  * @property {import('../engine/engine.js').Engine} engine
  * @property {Mesh} mesh
- * @property {'auto'|'alone'|'halves'} [setting]
+ * @property {'auto'|'alone'|'halves'|'bands'} [setting]
  * @property {() => boolean} isFree whether this tab could help another one
  * @property {(strategy: Strategy) => void} onStrategy what was chosen for the chunk at hand, whenever
  *   more is known
@@ -53,9 +55,8 @@ export class Recruiting {
   #random;
   #speeds = new Speeds();
   #recruit;
-  #partners = new Map(); // by id of the peer
-  #avoided = new Map(); // id of the peer -> until when, ms
-  #proven = new Set(); // ids of peers whose first check came out right
+  #partners;
+  #banding;
 
   /** @param {RecruitingOptions} options */
   constructor({ engine, mesh, setting, isFree, onStrategy, onHelping, random = Math.random }) {
@@ -65,6 +66,11 @@ export class Recruiting {
     this.#onStrategy = onStrategy;
     this.#random = random;
     this.#recruit = new Recruit({ engine, isFree, onHelping, speeds: this.#speeds });
+    this.#partners = new Partners(mesh, engine);
+    this.#banding = new Banding({
+      engine, partners: this.#partners, speeds: this.#speeds, setting: this.#setting, onStrategy,
+      random,
+    });
     mesh.serve(LABEL, (channel) => this.#recruit.serve(channel));
   }
 
@@ -76,8 +82,12 @@ export class Recruiting {
   close() {
     this.#mesh.serve(LABEL, null);
     this.#recruit.close();
-    for (const partner of this.#partners.values()) partner.close();
-    this.#partners.clear();
+    this.#partners.close();
+  }
+
+  /** As `Engine.decode`, which it calls. */
+  decode(request, options) {
+    return this.#banding.decode(request, options);
   }
 
   /** As `Engine.denoise`, which it calls. */
@@ -144,13 +154,13 @@ export class Recruiting {
     const { request, signal } = chunk;
     const tell = (choice) => this.#tell(chunk, choice);
     const decided = (more) => this.#choose(chunk, more);
-    const peers = this.#mesh.peers();
-    const first = decided({ others: peers.length, busy: 0, partners: [] });
-    if (first.why !== 'nobody' || !peers.length) {
+    const { others } = this.#partners;
+    const first = decided({ others, busy: 0, partners: [] });
+    if (first.why !== 'nobody' || !others) {
       tell(first);
       return null;
     }
-    const asked = await this.#ask(peers, request.shape);
+    const asked = await this.#partners.ask((partner) => partner.ask(request.shape));
     if (signal.aborted) return null;
     const choice = decided(asked);
     if (choice.strategy === 'alone') {
@@ -165,7 +175,7 @@ export class Recruiting {
     } catch (error) {
       if (signal.aborted) return null;
       const isBusy = error.code === 'busy';
-      if (!isBusy) this.#avoid(partner.id);
+      if (!isBusy) this.#partners.avoid(partner.id);
       tell({ ...choice, strategy: 'alone', why: isBusy ? 'busy' : 'nobody' });
       return null;
     }
@@ -173,34 +183,6 @@ export class Recruiting {
     const last = decided({ ...asked, partners: [partner] });
     tell(last);
     return last.strategy === 'halves' ? partner : null;
-  }
-
-  async #ask(peers, shape) {
-    const now = performance.now();
-    const near = peers
-      .filter(({ id }) => !(this.#avoided.get(id) > now))
-      .sort((a, b) => (a.roundTripMs ?? Infinity) - (b.roundTripMs ?? Infinity))
-      .slice(0, MOST_ASKED);
-    const here = new Set(peers.map(({ id }) => id));
-    for (const [id, partner] of this.#partners) {
-      if (here.has(id)) continue;
-      partner.close();
-      this.#partners.delete(id);
-    }
-    let busy = 0;
-    const answers = await Promise.all(near.map(async (peer) => {
-      const partner = this.#partners.get(peer.id) ?? new Partner(peer, this.#engine);
-      this.#partners.set(peer.id, partner);
-      try {
-        await partner.ask(shape);
-        return partner;
-      } catch (error) {
-        if (error.code === 'busy') busy += 1;
-        else this.#avoid(peer.id);
-        return null;
-      }
-    }));
-    return { others: peers.length, busy, partners: answers.filter(Boolean) };
   }
 
   #choose({ request, start }, { others, busy, partners }) {
@@ -214,14 +196,9 @@ export class Recruiting {
     });
   }
 
-  /** A tab that has no engine, another model or no wish to help is not asked with every chunk. */
-  #avoid(id, ms = AVOIDED_MS) {
-    this.#avoided.set(id, performance.now() + ms);
-  }
-
   #tell(chunk, choice, more = {}) {
-    const peer = this.#mesh.peers().find(({ id }) => id === choice.peer);
-    chunk.strategy = { real: null, ended: null, name: peer?.name ?? '', ...choice, ...more };
+    const name = this.#partners.nameOf(choice.peer);
+    chunk.strategy = { real: null, ended: null, name, ...choice, ...more };
     this.#onStrategy(chunk.strategy);
   }
 
@@ -246,9 +223,9 @@ export class Recruiting {
     if (!why) return;
     if (why === 'wrong' || why === 'nonsense') {
       Object.assign(chunk, { start, latent }); // nothing that it had a part in is kept
-      this.#avoid(partner.id, Infinity);
+      this.#partners.avoid(partner.id, Infinity);
     } else if (why !== 'busy') {
-      this.#avoid(partner.id);
+      this.#partners.avoid(partner.id);
     }
     this.#tell(chunk, chunk.strategy, { strategy: 'alone', ended: why });
   }
@@ -281,7 +258,7 @@ export class Recruiting {
     split.began = performance.now();
     if (!given || !expected) return given;
     if (near(given, expected)) {
-      this.#proven.add(partner.id);
+      this.#partners.prove(partner.id);
       return given;
     }
     split.why = 'wrong';
@@ -309,7 +286,7 @@ export class Recruiting {
 
   /** The step of a run that is computed here too. */
   #checkAt({ id }, start, stop) {
-    if (!this.#proven.has(id)) return start;
+    if (!this.#partners.isProven(id)) return start;
     if (this.#random() >= CHECKED_RUNS) return null;
     return start + Math.floor(this.#random() * (stop - start));
   }

@@ -7,8 +7,9 @@ export class Speeds {
   #seconds = new Map();
 
   /**
-   * @param {'alone'|'half'|'opening'} kind a step with both halves of guidance in one batch, or with
-   *   one of them; what comes before the first step of a split
+   * @param {'alone'|'half'|'opening'|'decode'|'banding'} kind a step with both halves of guidance in
+   *   one batch, or with one of them; what comes before the first step of a split; a picture; what
+   *   one in bands took beyond what was expected
    * @param {number[]} shape of the latent @param {number} seconds
    */
   note(kind, shape, seconds) {

@@ -12,6 +12,7 @@
 import { openEngine } from '../engine/engine.js';
 import { orAborted } from '../engine/package/abort.js';
 import { fromBytes, toBytes } from '../engine/safetensors.js';
+import { withoutAlpha } from './pixels.js';
 import { Power } from './power.js';
 import { Recruiting } from './recruiting.js';
 import { helpingSentence, strategySentence } from './strategy-words.js';
@@ -61,7 +62,7 @@ const FATAL = ['device-lost', 'closed', 'worker-failed', 'bad-package', 'bad-pla
  * @property {Power} [power]
  * @property {import('./exchange.js').Exchange} [exchange] what other tabs have computed
  * @property {import('./recruiting.js').Mesh} [mesh] tabs that may help with a chunk, see recruiting.js
- * @property {'auto'|'alone'|'halves'} [strategy]
+ * @property {'auto'|'alone'|'halves'|'bands'} [strategy]
  */
 
 export class TabWorker {
@@ -389,10 +390,9 @@ export class TabWorker {
     const conditioning = this.#conditioning(lease, sent);
     let done = latent;
     for (let start = lease.start; start < lease.stop;) {
-      const whole = this.#power.share === 1; // else there is a rest after each step, and no partner
+      const whole = this.#power.share === 1; // else there is a rest after each step
       const stop = whole ? lease.stop : start + 1;
-      // What is to be computed afresh is this tab's own: it may be another one's that is checked.
-      const by = (whole && !lease.fresh && this.#recruiting) || this.#engine;
+      const by = this.#helped(lease) ?? this.#engine;
       const request = { conditioning, latent: done, shape, steps, guidance, start, stop };
       done = await this.#timed(() => by.denoise(
         request, { signal, onStep: (step) => this.#stepped(chunk, step) }));
@@ -403,8 +403,15 @@ export class TabWorker {
     return { latent: { shape, data: done } };
   }
 
-  async #decode({ controller: { signal } }, { latent, shape }) {
-    const { width, height, rgba } = await this.#engine.decode({ latent, shape }, { signal });
+  /** Other tabs, where they may help. */
+  #helped({ fresh }) {
+    // What is to be computed afresh is this tab's own: it may be another one's that is checked.
+    return this.#power.share === 1 && !fresh ? this.#recruiting : null;
+  }
+
+  async #decode({ lease, controller: { signal } }, { latent, shape }) {
+    const by = this.#helped(lease) ?? this.#engine;
+    const { width, height, rgba } = await by.decode({ latent, shape }, { signal });
     return { picture: { shape: [height, width, 3], data: withoutAlpha(rgba) } };
   }
 
@@ -516,17 +523,6 @@ function remember(memory, key, value) {
   memory.delete(key);
   memory.set(key, value);
   if (memory.size > KEPT) memory.delete(memory.keys().next().value);
-}
-
-/** @param {Uint8ClampedArray} rgba @returns {Uint8Array} rgb */
-function withoutAlpha(rgba) {
-  const rgb = new Uint8Array((rgba.length / 4) * 3);
-  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
-    rgb[to] = rgba[from];
-    rgb[to + 1] = rgba[from + 1];
-    rgb[to + 2] = rgba[from + 2];
-  }
-  return rgb;
 }
 
 const oneLine = (text) =>

@@ -120,6 +120,7 @@ def test_a_long_split_takes_what_the_slowest_way_round_takes_for_a_step(planner)
         ({"crossingS": 0, "aloneS": 1.1, "halfS": 1, "peerS": 1}, "halves", "gain"),
         ({"crossingS": 0, "aloneS": 1.0999, "halfS": 1, "peerS": 1}, "alone", "slow-tab"),
         ({"setting": "alone"}, "alone", "forced"),
+        ({"setting": "bands"}, "alone", "forced"),
         ({"setting": "halves", "crossingS": 50}, "halves", "forced"),
         ({"setting": "halves", "aloneS": None}, "halves", "forced"),
         ({"setting": "halves", "guidance": 1}, "alone", "unguided"),
@@ -171,6 +172,10 @@ def test_a_split_is_judged_by_its_steps(planner) -> None:
         ({"strategy": "halves", "expected": 1.84, "real": 1.67},
          "Computed by two: 1.7\u00a0× as fast (1.8\u00a0× expected)."),
         ({"strategy": "halves", "expected": None, "real": None}, "Computed by two."),
+        ({"strategy": "bands", "rows": [6, 6], "expected": 1.53, "real": None},
+         "Decoded by two: 1.5\u00a0× as fast expected."),
+        ({"strategy": "bands", "rows": [5, 4, 3], "expected": 2.2, "real": 1.9},
+         "Decoded by three: 1.9\u00a0× as fast (2.2\u00a0× expected)."),
         ({"why": "slow-link", "expected": 0.714},
          "Alone: the link is too slow to share one picture (it would take 1.4\u00a0× as long)."),
         ({"why": "slow-tab", "expected": 1.05},
@@ -196,9 +201,10 @@ def test_and_one_of_helping(module_page) -> None:
     found = module_page.evaluate(
         "async (all) => all.map((await import('/static/js/work/strategy-words.js'))"
         ".helpingSentence)",
-        [{"step": 2, "steps": 8}, {"step": 8, "steps": 8}],
+        [{"step": 2, "steps": 8}, {"step": 8, "steps": 8}, {"band": {"first": 0, "rows": 4}}],
     )
     assert found == [
         "Helping another tab with its picture: step 3 of 8.",
         "Helping another tab with its picture: step 8 of 8.",
+        "Helping another tab to finish its picture.",
     ]
