@@ -12,6 +12,10 @@ The conversation (frames.py); the child's side is wgpu_child.py:
     velocity(step) + latent, after half        done + velocity | failed
     half_over(), after half                    done
     decode() + latent                          done + pixels | failed
+    bands(bands) + latent                      moments(norm) + each band's, ...;
+                                                 done + each band's pixels | alone | stopped
+                                                 | failed
+      together + moments | alone | stop, in answer to each
 
 The child computes at most one step ahead of what the parent has seen, so that the device does not
 wait for the parent's writes and little is computed in vain when it stops. What the child fails
@@ -20,7 +24,7 @@ with is raised here as the type that it was; errors that leave a device in doubt
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -36,6 +40,7 @@ from diffusion.backends.errors import (
     TooLargeError,
 )
 from diffusion.backends.frames import Message
+from diffusion.bands import Exchange, Rows
 from diffusion.model_folder import ModelFolder, ModelFolderError
 from diffusion.plan.expressions import PlanError
 
@@ -54,6 +59,8 @@ CROSSING: Final[Mapping[str, type[Exception]]] = {
         ValueError,
     )
 }
+Reply = Callable[[Message], Message]  # to what the child says before its answer
+
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0  # a worker that is asked to stop waits no longer than that
 
@@ -104,7 +111,13 @@ class ChildBackend:
         }
         texts = {f"text.{half}": features for half, features in conditioning.items()}
         asked = Message("denoise", fields, {**texts, "latent": latent})
-        return self._ask(asked, on_step).arrays["latent"]
+
+        def seen(step: Message) -> Message:
+            assert on_step is not None, "it was asked to tell nobody"
+            on_step(step.fields["step"], step.arrays["latent"])
+            return Message("seen")
+
+        return self._ask(asked, seen).arrays["latent"]
 
     @contextmanager
     def velocities(
@@ -129,6 +142,24 @@ class ChildBackend:
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         return self._ask(Message("decode", {}, {"latent": latent})).arrays["pixels"]
 
+    def decode_bands(
+        self, latent: NDArray[np.float32], bands: Sequence[Rows], exchange: Exchange
+    ) -> list[NDArray[np.uint8]] | None:
+        """See `PlanBackend.decode_bands`."""
+
+        def reply(asked: Message) -> Message:
+            own = [asked.arrays[f"moments.{number}"] for number in range(len(bands))]
+            together = exchange(asked.fields["norm"], own)
+            if together is None:
+                return Message("alone")
+            return Message("together", {}, {"moments": together})
+
+        fields = {"bands": [list(band) for band in bands]}
+        answer = self._ask(Message("bands", fields, {"latent": latent}), reply)
+        if answer.kind == "alone":
+            return None
+        return [answer.arrays[f"pixels.{number}"] for number in range(len(bands))]
+
     def close(self) -> None:
         if self._child is not None:
             self._child.close()
@@ -139,13 +170,13 @@ class ChildBackend:
         """Of the child that runs now."""
         return None if self._child is None else self._child.pid
 
-    def _ask(self, message: Message, on_step: OnStep | None = None) -> Message:
+    def _ask(self, message: Message, reply: Reply | None = None) -> Message:
         if self._child is not None and not self._child.alive:
             log.warning("the process of the %s backend ended while it was idle", self.name)
             self._bury()
         child = self._child or self._start()
         try:
-            answer, stopped_by = _converse(child, message, on_step)
+            answer, stopped_by = _converse(child, message, reply)
         except BaseException:  # it died, or the conversation broke off in the middle
             self._bury()
             raise
@@ -186,26 +217,27 @@ class ChildBackend:
 
 
 def _converse(
-    child: ChildProcess, message: Message, on_step: OnStep | None
+    child: ChildProcess, message: Message, reply: Reply | None
 ) -> tuple[Message, Exception | None]:
-    """The last answer to `message`, and what `on_step` raised, if it did.
+    """The last answer to `message`, and what `reply` raised, if it did.
 
-    Raises BackendDiedError; also for an `on_step` that raised and a child that then died, what
-    `on_step` raised.
+    Raises BackendDiedError; also for a `reply` that raised and a child that then died, what `reply`
+    raised.
     """
     stopped_by: Exception | None = None
     child.send(message)
     while True:
         try:
             answer = child.receive()
-            if answer.kind != "step":
+            if answer.kind not in ("step", "moments"):
                 return answer, stopped_by
-            if stopped_by is None and on_step is not None:
+            said = Message("stop")
+            if stopped_by is None and reply is not None:
                 try:
-                    on_step(answer.fields["step"], answer.arrays["latent"])
+                    said = reply(answer)
                 except Exception as error:
                     stopped_by = error
-                child.send(Message("seen" if stopped_by is None else "stop"))
+            child.send(said)
         except BackendDiedError as death:
             raise stopped_by or death from None
 

@@ -3,7 +3,7 @@
 In the process that opens it; `open_backend` opens it in a child process, see child_backend.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from diffusion.backends.plan_backend import PlanBackend, Planned, Run
 from diffusion.backends.wgpu_device import Device
 from diffusion.backends.wgpu_pace import Pace
 from diffusion.backends.wgpu_run import DeviceRun, Weights
+from diffusion.bands import Exchange, Moments, Rows
 from diffusion.model_folder import ModelFolder
 from diffusion.packaging.package import Package
 from diffusion.plan.compiler import compile_folder
@@ -100,6 +101,18 @@ class WgpuBackend(PlanBackend):
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         return self._with_room(("decode",), partial(super().decode, latent))
+
+    def decode_bands(
+        self, latent: NDArray[np.float32], bands: Sequence[Rows], exchange: Exchange
+    ) -> list[NDArray[np.uint8]] | None:
+        known: dict[int, Moments | None] = {}
+
+        def once(norm: int, parts: list[Moments]) -> Moments | None:
+            if norm not in known:  # else it is tried again, and the others are further on
+                known[norm] = exchange(norm, parts)
+            return known[norm]
+
+        return self._with_room(("decode",), partial(super().decode_bands, latent, bands, once))
 
     def close(self) -> None:
         self._weights.release()

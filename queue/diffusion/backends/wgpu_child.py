@@ -23,6 +23,7 @@ from diffusion.backends.frames import FrameError, Message, receive, send, take_s
 from diffusion.backends.wgpu_backend import WgpuBackend, open_wgpu
 from diffusion.backends.wgpu_device import Device
 from diffusion.backends.wgpu_trial import choose_variants
+from diffusion.bands import Moments, Rows
 from diffusion.model_folder import read_model_folder
 from diffusion.plan.variants import read_variants
 
@@ -38,6 +39,7 @@ class Request:
         self.message = message
         self._stopped = False
         self._ahead = threading.Semaphore(1)  # steps that may begin before the last one is seen
+        self._replies: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def seen(self) -> None:
         self._ahead.release()
@@ -45,6 +47,17 @@ class Request:
     def stop(self) -> None:
         self._stopped = True
         self._ahead.release()
+        self._replies.put(None)
+
+    def replied(self, message: Message) -> None:
+        self._replies.put(message)
+
+    def reply(self) -> Message:
+        """What the parent replies to what it was just told. Raises StoppedError."""
+        message = self._replies.get()
+        if message is None:
+            raise StoppedError
+        return message
 
     def wait_for_parent(self) -> None:
         """Returns when the next step may begin. Raises StoppedError."""
@@ -105,6 +118,8 @@ class Child:
             case "decode":
                 pixels = self._backend.decode(message.arrays["latent"])
                 return Message("done", {}, {"pixels": pixels})
+            case "bands":
+                return self._decode_bands(self._backend, request)
             case unknown:
                 raise AssertionError(f"nothing is called {unknown}")
 
@@ -140,6 +155,19 @@ class Child:
         latent = backend.denoise(texts, arrays["latent"], on_step=on_step, **fields)
         return Message("done", {}, {"latent": latent})
 
+    def _decode_bands(self, backend: WgpuBackend, request: Request) -> Message:
+        def exchange(norm: int, parts: list[Moments]) -> Moments | None:
+            moments = {f"moments.{number}": part for number, part in enumerate(parts)}
+            send(self._to, Message("moments", {"norm": norm}, moments))
+            return request.reply().arrays.get("moments")
+
+        bands = [Rows(*band) for band in request.message.fields["bands"]]
+        found = backend.decode_bands(request.message.arrays["latent"], bands, exchange)
+        if found is None:
+            return Message("alone")
+        pixels = {f"pixels.{number}": part for number, part in enumerate(found)}
+        return Message("done", {}, pixels)
+
 
 def listen(stream: BinaryIO, requests: "queue.SimpleQueue[Request]") -> Never:
     """Sorts what the parent says. Its end, also in the middle of a frame, is the end of this
@@ -152,6 +180,8 @@ def listen(stream: BinaryIO, requests: "queue.SimpleQueue[Request]") -> Never:
                     request.seen()
                 case "stop" if request is not None:
                     request.stop()
+                case "together" | "alone" if request is not None:
+                    request.replied(message)
                 case _:
                     request = Request(message)
                     requests.put(request)
