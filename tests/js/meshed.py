@@ -17,6 +17,7 @@ const opaque = (side, byte) => Uint8ClampedArray.from(
 class Engine {
   device = { description: 'Test GPU', software: false, variant: '' };
   about = { text_dim: 48 };
+  bandChannels = []; // a decoder without bands
   constructor(packageId) { this.packageId = packageId; }
   async encode() {
     const text = (tokens, value) => ({

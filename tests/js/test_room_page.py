@@ -10,6 +10,7 @@ from genqueue.kinds import ChunkKind
 from genqueue.models import Job, Room
 from rooms import state
 from tests.browser import violations
+from tests.genqueue.processes import until
 from tests.studio import picture, settings_of
 
 OWN_JAVASCRIPT_BYTES = 60_000
@@ -387,7 +388,7 @@ def test_what_failed_is_tried_again_and_its_failure_forgotten(open_page, alice, 
     expect(queue(page)).to_contain_text("Next in line")
     expect(queue(page)).to_contain_text("seed 5")
     expect(queue(page)).to_have_count(1)
-    assert [job.state for job in Job.objects.all()] == ["queued"]
+    until(lambda: [job.state for job in Job.objects.all()] == ["queued"])
 
 
 def test_a_failure_is_history_once_the_same_is_asked_again(open_page, alice, bob, kitchen, studio):

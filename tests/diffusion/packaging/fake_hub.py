@@ -69,11 +69,13 @@ class FakeHub:
         self._signatures[signature] = left - 1
         return left > 0
 
-    def forget_bytes(self) -> None:
-        """Count anew, once what nobody waits for any more has been sent as well."""
+    def forget_bytes(self) -> int:
+        """How many were sent, once what nobody waits for any more is counted as well; from now on
+        they are counted anew."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.answering == 0, 20)
-            self.bytes_sent = 0
+            sent, self.bytes_sent = self.bytes_sent, 0
+            return sent
 
     def downloads(self, name: str) -> list[str | None]:
         """The ranges in which a file was asked of the CDN."""
