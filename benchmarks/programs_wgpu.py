@@ -42,7 +42,7 @@ class Runner:
         self.nothing = self.gpu.create_buffer(size=16, usage=STORAGE)
 
     def prepare(self, program: dict[str, Any]) -> None:
-        """Make its pipelines at the same time, as `Device.prepare` does."""
+        """Make its pipelines at the same time, as `Device.pipelines` does."""
         keys = {
             (step["module"], accesses(len(step["buffers"]), step["writes"]))
             for step in program["steps"]

@@ -8,7 +8,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -106,25 +106,19 @@ class Device:
         """A dispatch with the constants of the variant that was chosen. sizes: its own."""
         return dispatch if self.choice is None else self.choice.fitted(dispatch, sizes)
 
-    def prepare(self, dispatches: Iterable[Dispatch]) -> None:
-        """Make their pipelines, those that are not there yet at the same time: a driver takes up to
-        a second for one."""
+    def pipelines(self, dispatches: Sequence[Dispatch]) -> list[tuple[Any, Any]]:
+        """Pipeline and bind group layout of each, made once for each text and layout; what is not
+        there yet at the same time: a driver takes up to a second for one."""
+        described = [(dispatch.shader, *self._described(dispatch)) for dispatch in dispatches]
         new = {
-            key: (dispatch.shader, *rest)
-            for dispatch in dispatches
-            for key, *rest in [self._described(dispatch)]
+            key: (shader, text, accesses)
+            for shader, key, text, accesses in described
             if key not in self._pipelines
         }
         with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
             made = threads.map(lambda one: self._make_pipeline(*one), new.values())
             self._pipelines.update(zip(new, made, strict=True))
-
-    def pipeline(self, dispatch: Dispatch) -> tuple[Any, Any]:
-        """Pipeline and bind group layout of a dispatch, made once for each text and layout."""
-        key, *_ = self._described(dispatch)
-        if key not in self._pipelines:
-            self.prepare([dispatch])
-        return self._pipelines[key]
+        return [self._pipelines[key] for _, key, *_ in described]
 
     def _described(self, dispatch: Dispatch) -> tuple[str, str, list[Access]]:
         """Key, text of the module, and how each binding is accessed."""

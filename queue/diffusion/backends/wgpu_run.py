@@ -3,7 +3,7 @@
 `Weights` holds what segments need and can let go of it; `DeviceRun` is a plan at one set of sizes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -200,9 +200,10 @@ class DeviceRun:
             for segment in segments
             if (stage, segment.name) not in self._ready
         }
-        self._device.prepare([one.dispatch for work in new.values() for one in work])
+        every = [one.dispatch for work in new.values() for one in work]
+        pipelines = iter(self._device.pipelines(every))
         for name, work in new.items():
-            self._ready[stage, name] = self._bind(stage, work)
+            self._ready[stage, name] = self._bind(stage, work, pipelines)
 
     def _fitted(self, segment: Segment) -> list[_Fitted]:
         """Its dispatches but those without a workgroup."""
@@ -215,14 +216,17 @@ class DeviceRun:
                 work.append(_Fitted(dispatch, tuple(sizes.values()), workgroups))
         return work
 
-    def _bind(self, stage: str, work: Sequence[_Fitted]) -> list[_Bound]:
+    def _bind(
+        self, stage: str, work: Sequence[_Fitted], pipelines: Iterator[tuple[Any, Any]]
+    ) -> list[_Bound]:
+        """pipelines: begins with those of `work`."""
         places = {
             sizes: number for number, sizes in enumerate(dict.fromkeys(one.sizes for one in work))
         }
         uniforms = self._uniforms([((0, 0, 0), sizes) for sizes in places])
         prepared = []
         for dispatch, sizes, workgroups in work:
-            pipeline, layout = self._device.pipeline(dispatch)
+            pipeline, layout = next(pipelines)
             entries = []
             for number, binding in enumerate(dispatch.bindings, 1):
                 buffer, size = self._bound(stage, binding)
