@@ -4,9 +4,7 @@
 import { areMoments } from '../engine/bands.js';
 import { TensorError, toBytes } from '../engine/safetensors.js';
 import { expectedTensors } from './expected.js';
-import { readOffer, readPlace, WireError } from './halves-wire.js';
-
-const SHA256 = /^[0-9a-f]{64}$/;
+import { isFile, readOffer, readPlace, WireError } from './halves-wire.js';
 
 /**
  * @typedef {import('./halves-wire.js').Offer & {run: number, band: import('../engine/bands.js').Rows,
@@ -30,7 +28,7 @@ export function readBandTask(message, engine) {
   const offer = readBandOffer(message, engine);
   const { run, first, rows, file } = message;
   const right = [run, first, rows].every(Number.isSafeInteger) && run >= 0 && first >= 0 && rows >= 1
-    && first + rows <= offer.shape[1] && typeof file === 'string' && SHA256.test(file);
+    && first + rows <= offer.shape[1] && isFile(file);
   if (!right) throw new WireError('bad-request', 'That is no band of a picture.');
   return { ...offer, run, band: { first, rows }, file };
 }

@@ -29,6 +29,9 @@ export class WireError extends Error {
   }
 }
 
+/** Whether somebody names a file by its SHA-256. */
+export const isFile = (name) => typeof name === 'string' && SHA256.test(name);
+
 /**
  * @typedef {object} Offer
  * @property {string} model its model_id @property {string} variant @property {number[]} shape
@@ -68,7 +71,7 @@ export function readTask(message, engine) {
   const offer = readOffer(message, engine);
   const right = HALVES.includes(half) && within(steps, 1, MOST_STEPS)
     && Number.isFinite(guidance) && guidance > 1 && guidance <= MOST_GUIDANCE
-    && within(tokens, 0, MOST_TOKENS) && typeof file === 'string' && SHA256.test(file);
+    && within(tokens, 0, MOST_TOKENS) && isFile(file);
   if (!right) throw new WireError('bad-request', 'That is no half of a picture.');
   return { ...offer, half, steps, guidance, tokens, file };
 }

@@ -78,11 +78,8 @@ export class Partner {
    * @throws {Error} with a code: busy, other-model, or what a link that fails has
    */
   async ask(shape) {
-    if (!this.#link) await (this.#opening ??= this.#open());
-    const { modelId: model, variant } = this.#engine;
-    const answer = await this.#link.request(
-      { type: 'halves.ask', model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
-    this.#halfS = readSeconds(answer.half_s) ?? this.#halfS;
+    const { half_s: halfS } = await this.#offer('halves.ask', shape);
+    this.#halfS = readSeconds(halfS) ?? this.#halfS;
   }
 
   /**
@@ -90,11 +87,15 @@ export class Partner {
    * @param {number[]} shape of the latent @throws {Error} as `ask`
    */
   async askForBand(shape) {
+    const { decode_s: decodeS } = await this.#offer('bands.ask', shape);
+    this.#decodeS = readSeconds(decodeS);
+  }
+
+  /** What it answers to an offer of such a latent. */
+  async #offer(type, shape) {
     if (!this.#link) await (this.#opening ??= this.#open());
     const { modelId: model, variant } = this.#engine;
-    const answer = await this.#link.request(
-      { type: 'bands.ask', model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
-    this.#decodeS = readSeconds(answer.decode_s);
+    return this.#link.request({ type, model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
   }
 
   /**
