@@ -308,15 +308,19 @@ def _send_wake_ups(besides: UUID | None) -> None:
             wake(worker.pk)
 
 
-def wake(worker_id: UUID) -> None:
-    """Tell this worker that there is work; a broker that hangs is not waited for each time."""
+def wake(worker_id: UUID) -> bool:
+    """Tell this worker that there is work; a broker that hangs is not waited for each time.
+
+    False: the message is lost.
+    """
     from genqueue.tasks import work
 
     if _broker.paused:
-        return
+        return False
     try:
         work.apply_async(queue=queue_of(worker_id))
     except Exception as error:  # each broker has its own
         _broker.failed(error)
-    else:
-        _broker.worked()
+        return False
+    _broker.worked()
+    return True

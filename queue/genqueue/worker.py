@@ -98,27 +98,29 @@ class CeleryWorker:
         fairness.wake_workers()
 
     def work(self) -> None:
-        """Claim one chunk and run it."""
-        if self.stopping.is_set():
-            return
-        lease = protocol.claim(self.id)
-        if lease is not None:
-            self._lease = lease
-            try:
-                self._runner.run(lease)
-            finally:
-                self._lease = None
-        row = Worker.objects.filter(pk=self.id).first()
-        if row is not None and fairness.open_to(row).exists():
-            self._ask_again(later=lease is None)
+        """Claim one chunk and run it; the next ones too while no message about them can be sent."""
+        while not self.stopping.is_set():
+            lease = protocol.claim(self.id)
+            if lease is not None:
+                self._lease = lease
+                try:
+                    self._runner.run(lease)
+                finally:
+                    self._lease = None
+            row = Worker.objects.filter(pk=self.id).first()
+            if row is None or not fairness.open_to(row).exists():
+                return
+            if lease is None:
+                self._ask_later()
+                return
+            if fairness.wake(self.id):
+                return
 
-    def _ask_again(self, *, later: bool) -> None:
-        """later: what is open was left to a faster worker, which may not come. Usually it does, and
-        this one is woken for what is open then.
+    def _ask_later(self) -> None:
+        """What is open was left to a faster worker, which may not come. Usually it does, and this
+        one is woken for what is open then.
         """
-        if not later:
-            fairness.wake(self.id)
-        elif self._timer is None or not self._timer.is_alive():
+        if self._timer is None or not self._timer.is_alive():
             seconds = fairness.RESERVED.total_seconds() + 0.1
             self._timer = threading.Timer(seconds, fairness.wake, [self.id])
             self._timer.daemon = True
