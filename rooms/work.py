@@ -294,8 +294,7 @@ class TabWork:
                 asyncio.get_running_loop().call_later(seconds, self.hint)
 
     async def _hand_out(self, lease: Lease, at_hand: "InMemory") -> None:
-        from diffusion.tensors import TensorError
-        from genqueue import handing
+        from genqueue import files, handing
         from rooms import direct
 
         try:
@@ -303,8 +302,8 @@ class TabWork:
         except handing.ModelGoneError:
             await self._protocol(protocol.lack_model, lease)
             return
-        except (OSError, TensorError) as error:
-            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error))
+        except files.FileLostError as error:
+            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error), error.name)
             self._news.set()
             return
         parcel = direct.Parcel(b"", [])
@@ -321,8 +320,7 @@ class TabWork:
 
     async def _fetch(self, message: dict[str, Any], lease: Lease) -> None:
         """What another tab was to give, and did not. Each tensor once."""
-        from diffusion.tensors import TensorError
-        from genqueue import handing
+        from genqueue import files, handing
         from rooms import direct
 
         names = frozenset(str(name) for name in _list(message, "names"))
@@ -335,9 +333,9 @@ class TabWork:
         except handing.ModelGoneError:
             await self._lacks_model(lease)
             return
-        except (OSError, TensorError) as error:
+        except files.FileLostError as error:
             self._lease = None
-            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error))
+            await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error), error.name)
             await self._say_lost(lease.chunk_id, lease.attempt)
             return
         await self._socket.say(

@@ -7,8 +7,8 @@ nobody could know, `orphans` finds.
 
 import contextlib
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from django.core.files.base import ContentFile
@@ -19,12 +19,33 @@ if TYPE_CHECKING:
     from genqueue.models import Image
 
 
+Content = TypeVar("Content")
+
 JOBS = "jobs"  # a folder in it for each job
 
 
 def write(folder: str, suffix: str, content: bytes) -> str:
     """Store and return the name. folder: such as `jobs/<id>`; suffix: such as `.png`."""
     return default_storage.save(f"{folder}/{secrets.token_hex(8)}{suffix}", ContentFile(content))
+
+
+class FileLostError(Exception):
+    """A file that a row names is gone, or damaged. `name`: which one."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"{name}: {error}")
+        self.name = name
+
+
+def load(name: str, understand: Callable[[bytes], Content]) -> Content:
+    """What is in a file. understand: raises ValueError for damaged bytes.
+
+    Raises FileLostError.
+    """
+    try:
+        return understand(read(name))
+    except (OSError, ValueError) as error:
+        raise FileLostError(name, error) from error
 
 
 def read(name: str) -> bytes:

@@ -43,17 +43,21 @@ def needed(lease: Lease, at_hand: InMemory) -> dict[str, Any]:
 
     `prompt` and, with guidance, `negative` f32 [tokens, features] for steps; `latent` f32 [C, h, w]
     for steps after the first and for decoding.
-    Raises FileNotFoundError or TensorError when a file was lost, ModelGoneError.
+    Raises FileLostError, ModelGoneError.
     """
     folder = _folder(lease)
     tensors: dict[str, Any] = {}
     if lease.fresh:
         at_hand = InMemory()
     if lease.kind == ChunkKind.DENOISE and lease.job_id not in at_hand.conditionings:
-        tensors |= from_bytes(files.read(lease.conditioning), _conditioning(lease, folder))
+        tensors |= _from_file(lease.conditioning, expected_conditioning(lease, folder))
     if lease.latent is not None and _latent_key(lease) not in at_hand.latents:
-        tensors |= from_bytes(files.read(lease.latent), _latent(lease, folder))
+        tensors |= _from_file(lease.latent, _latent(lease, folder))
     return tensors
+
+
+def _from_file(name: str, expected: Expected) -> dict[str, Any]:
+    return files.load(name, lambda data: from_bytes(data, expected))
 
 
 def _latent_key(lease: Lease) -> tuple[UUID, int, int]:
@@ -65,7 +69,7 @@ def expected_result(lease: Lease) -> Expected:
     """The tensors of a finished chunk. Raises ModelGoneError."""
     folder = _folder(lease)
     if lease.kind == ChunkKind.ENCODE:
-        return _conditioning(lease, folder)
+        return expected_conditioning(lease, folder)
     if lease.kind == ChunkKind.DENOISE:
         return _latent(lease, folder)
     return {"picture": Pixels((lease.settings.height, lease.settings.width, 3))}
@@ -133,5 +137,5 @@ def _latent(lease: Lease, folder: ModelFolder) -> Expected:
     return {"latent": _shape(lease, folder)}
 
 
-def _conditioning(lease: Lease, folder: ModelFolder) -> Expected:
+def expected_conditioning(lease: Lease, folder: ModelFolder) -> Expected:
     return dict.fromkeys(guided_halves(lease.settings.guidance), folder.conditioning_shape)

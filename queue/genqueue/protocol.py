@@ -25,7 +25,17 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from diffusion.settings import Settings
-from genqueue import checks, events, fairness, files, finishing, speeds, timeline, verdicts
+from genqueue import (
+    checks,
+    events,
+    fairness,
+    files,
+    finishing,
+    lost_files,
+    speeds,
+    timeline,
+    verdicts,
+)
 from genqueue.check_models import Check
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind
@@ -348,11 +358,16 @@ def _complete_check(lease: Lease, result: bytes, seconds: float) -> None:
 
 def _encoded(lease: Lease, job: Job, conditioning: str) -> None:
     Job.objects.filter(pk=job.pk).update(conditioning=conditioning)
-    images = list(Image.objects.filter(job=job, state=ImageState.QUEUED).order_by("index"))
+    unfinished = Image.objects.filter(job=job, picture="").exclude(state__in=IMAGE_ENDED)
+    images = list(unfinished.select_related("job").order_by("index"))
     Chunk.objects.bulk_create(
         Chunk(job=job, image=image, kind=ChunkKind.DENOISE, start=0, stop=job.steps)
         for image in images
+        if image.state == ImageState.QUEUED
     )
+    for image in images:
+        if image.state == ImageState.RUNNING:  # the texts were lost, and are made once more
+            lost_files.add_next_chunk(image)
     if images:  # who encoded goes on with the first image: both were one turn
         Image.objects.filter(pk=images[0].pk).update(worker_id=lease.worker_id)
 
@@ -376,12 +391,13 @@ def _decoded(lease: Lease, picture: str, seconds: float) -> None:
     assert kept, "an image runs as long as its chunk is leased"
 
 
-def fail(lease: Lease, fault: Fault, detail: str = "") -> None:
+def fail(lease: Lease, fault: Fault, detail: str = "", lost: str = "") -> None:
     """The worker could not compute the chunk: try again, until the third fault.
 
-    detail: for the admin, never for clients.  Raises LeaseLostError.
+    detail: for the admin, never for clients.  lost: of FILE_LOST the name of the file, where it is
+    known; at the second time what was in it is made once more.  Raises LeaseLostError.
     """
-    _give_up(lease, fault, detail)
+    _give_up(lease, fault, detail, lost)
 
 
 def release(lease: Lease) -> None:
@@ -389,30 +405,23 @@ def release(lease: Lease) -> None:
     _give_up(lease, None, "")
 
 
-def _give_up(lease: Lease, fault: Fault | None, detail: str) -> None:
+def _give_up(lease: Lease, fault: Fault | None, detail: str, lost: str = "") -> None:
     with transaction.atomic():
         lock_job(lease.job_id)
-        chunk = Chunk.objects.filter(
-            pk=lease.chunk_id, state=ChunkState.LEASED, **lease.fence
-        ).first()
+        held = Chunk.objects.filter(pk=lease.chunk_id, state=ChunkState.LEASED, **lease.fence)
+        chunk = held.select_related("image__job").first()
         if chunk is None:
             raise LeaseLostError
-        if fault is Fault.FILE_LOST and chunk.faults and chunk.kind == ChunkKind.DENOISE:
-            # Twice, so it is not that one worker alone cannot reach the files: go on from the one
-            # before it, or from the noise.
-            Checkpoint.objects.filter(image=chunk.image_id, latent=lease.latent).delete()
-            _go_back(chunk)
-        _return_chunk(chunk, fault, detail)
-
-
-def _go_back(chunk: Chunk) -> None:
-    """To the newest checkpoint that is left: ranges after it are done again, as other chunks."""
-    newest = Checkpoint.objects.filter(image=chunk.image_id).order_by("-step").first()
-    step = newest.step if newest is not None else 0
-    if step < chunk.start:
-        done = Chunk.objects.filter(image=chunk.image_id, kind=ChunkKind.DENOISE, start__gte=step)
-        done.filter(state=ChunkState.DONE).delete()
-        Chunk.objects.filter(pk=chunk.pk).update(start=step)
+        again = fault is Fault.FILE_LOST and lost_files.may_be_made_again(chunk)
+        _return_chunk(chunk, fault, detail, again=again)
+        if not again:
+            return
+        if lost == lease.conditioning if lost else lease.latent is None:
+            take_back(lost_files.leased(lease.job_id))
+            lost_files.encode_again(lease.job_id)
+        else:
+            assert chunk.image is not None, "checked by may_be_made_again"
+            lost_files.go_back(chunk.image)
 
 
 def lack_model(lease: Lease) -> None:
@@ -457,13 +466,21 @@ def free_images(worker_id: UUID) -> None:
 
 
 def _return_chunk(
-    chunk: Chunk, fault: Fault | None, detail: str, late_at: datetime | None = None
+    chunk: Chunk,
+    fault: Fault | None,
+    detail: str,
+    late_at: datetime | None = None,
+    *,
+    again: bool = False,
 ) -> bool:
-    """leased -> pending, or failed after too many faults. The job is locked."""
+    """leased -> pending, or failed after too many faults. The job is locked.
+
+    again: what it lacked is made once more, and faults are counted anew.
+    """
     fence: dict[str, object] = {"attempt": chunk.attempt, "worker_id": chunk.worker_id}
     if late_at is not None:
         fence["deadline__lt"] = late_at
-    faults = chunk.faults + (fault is not None)
+    faults = 0 if again else chunk.faults + (fault is not None)
     failed = fault is not None and faults >= site.MAX_FAULTS
     now = timezone.now()
     moved = move(

@@ -21,7 +21,6 @@ import numpy as np
 from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection
 from numpy.typing import NDArray
-from safetensors import numpy as safetensors_numpy
 
 from diffusion.backends import Backend
 from diffusion.backends.errors import BackendDiedError
@@ -29,11 +28,11 @@ from diffusion.model_folder import ModelFolder, ModelFolderError, find_models
 from diffusion.noise import initial_noise
 from diffusion.pictures import png_bytes
 from diffusion.preview import Previews
-from diffusion.tensors import TensorError, from_bytes, to_bytes
+from diffusion.tensors import from_bytes, to_bytes
 from genqueue import files, protocol
 from genqueue.backends import open_backend
 from genqueue.faults import Fault
-from genqueue.handing import inside_png
+from genqueue.handing import expected_conditioning, inside_png
 from genqueue.kinds import ChunkKind
 from genqueue.protocol import Lease, LeaseLostError
 
@@ -109,7 +108,8 @@ class Runner:
         except Exception as error:
             log.exception("chunk %d failed", lease.chunk_id)
             fault, detail = fault_of(error), f"{type(error).__name__}: {error}"
-            _unless_lost(lambda: protocol.fail(lease, fault, detail))
+            lost = error.name if isinstance(error, files.FileLostError) else ""
+            _unless_lost(lambda: protocol.fail(lease, fault, detail, lost))
 
     def _compute(self, lease: Lease) -> tuple[bytes, float]:
         folder, backend = self._model(lease.settings.model)
@@ -163,7 +163,7 @@ class Runner:
                 raise StoppingError
 
         latent = backend.denoise(
-            self._conditioning(lease),
+            self._conditioning(lease, folder),
             noisy,
             steps=lease.settings.steps,
             guidance=lease.settings.guidance,
@@ -179,10 +179,11 @@ class Runner:
         pixels = backend.decode(self._latent(lease, folder))
         return png_bytes(pixels, inside_png(lease.settings, lease.seed or 0))
 
-    def _conditioning(self, lease: Lease) -> Conditioning:
+    def _conditioning(self, lease: Lease, folder: ModelFolder) -> Conditioning:
         known = self._conditionings.get(lease.conditioning)
         if known is None:
-            known = safetensors_numpy.load(files.read(lease.conditioning))
+            expected = expected_conditioning(lease, folder)
+            known = files.load(lease.conditioning, lambda data: from_bytes(data, expected))
             remember(self._conditionings, lease.conditioning, known)
         return known
 
@@ -197,7 +198,7 @@ class Runner:
         known = self._latents.get(lease.image_id)
         if known is not None and known[0] == step and not lease.fresh:
             return known[1]
-        return from_bytes(files.read(lease.latent), {"latent": shape})["latent"]
+        return files.load(lease.latent, lambda data: from_bytes(data, {"latent": shape}))["latent"]
 
 
 def fault_of(error: Exception) -> Fault:
@@ -208,7 +209,7 @@ def fault_of(error: Exception) -> Fault:
         return Fault.WORKER_LOST
     if isinstance(error, ModelFolderError):
         return Fault.MODEL_UNREADABLE
-    if isinstance(error, FileNotFoundError | TensorError):
+    if isinstance(error, files.FileLostError):
         return Fault.FILE_LOST
     return Fault.COMPUTATION_FAILED
 

@@ -159,7 +159,7 @@ def as_json(image: Image) -> TimelineJson:
     entries = [_entry(one, workers[one["worker"]]) for one in known]
     chunks = Chunk.objects.filter(state=ChunkState.LEASED).select_related("worker")
     running = chunks.filter(image=image).first()
-    if running is None and image.state == "queued":
+    if running is None and image.state in ("queued", "running"):  # for texts that were lost
         running = chunks.filter(job=image.job_id, kind=ChunkKind.ENCODE).first()
     if running is not None:
         entries.append(_running(running, image.step, covered(known)))

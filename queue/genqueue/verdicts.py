@@ -147,13 +147,14 @@ def _go_to(image: Image, step: int, latent: str, spare: int | None = None) -> No
     if spare is not None:
         moot = moot.exclude(pk=spare)
     checks.drop(moot.filter(Q(stop__gt=step) | Q(state=CheckState.HELD) | ~Q(kind="denoise")))
-    _make_pending(image, step)
+    make_pending(image, step)
     checks.let_go(image.job_id, undone)
     events.announce(image.job.room_id)
     fairness.wake_workers()
 
 
-def _make_pending(image: Image, step: int) -> None:
+def make_pending(image: Image, step: int) -> None:
+    """The image goes on after this step, where its newest checkpoint is. step: not the last."""
     chunks = Chunk.objects.filter(image=image)
     steps = chunks.filter(kind=ChunkKind.DENOISE)
     steps.filter(state=ChunkState.DONE, stop__gt=step).delete()

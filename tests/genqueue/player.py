@@ -222,7 +222,11 @@ class Player:
 
     def _fail(self, call: dict[str, Any]) -> str:
         lease = self._lease(call)
-        protocol.fail(lease, Fault(call.get("fault", "computation-failed")))
+        lost = ""
+        if "lost" in call:
+            names = [name for name in (lease.conditioning, lease.latent) if name]
+            [lost] = [name for name in names if files.read(name).decode() == call["lost"]]
+        protocol.fail(lease, Fault(call.get("fault", "computation-failed")), lost=lost)
         self._heard(lease.worker_id)
         return "ok"
 

@@ -4,7 +4,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from genqueue import actions, files, protocol
+from genqueue import actions, files, lost_files, protocol
 from genqueue.faults import SENTENCES, Fault, sentence
 from genqueue.models import Chunk
 from genqueue.representation import job_as_json
@@ -36,8 +36,26 @@ class TestAJob:
         assert "transformer" in chunk.error
         assert chunk.error in f"model-unreadable: {job.error_detail.removeprefix('encode: ')}"
 
-    def test_whose_encoding_was_lost_says_so_and_no_path(self, job, worker, models):
+    @pytest.mark.parametrize("left", [None, b"cut off"])
+    def test_whose_encoding_was_lost_is_encoded_again(self, job, worker, models, left):
         run_once(worker)
+        job.refresh_from_db()
+        lost = job.conditioning
+        files.delete([lost])
+        if left is not None:
+            default_storage.save(lost, ContentFile(left))
+        chunk = run_once(worker)
+        assert chunk.error.startswith(f"file-lost: FileLostError: {lost}: ")
+        while (lease := worker.claim()) is not None:
+            Runner(stopping=lambda: False).run(lease)
+        job.refresh_from_db()
+        assert job.state == "done"
+
+    def test_whose_files_are_lost_again_and_again_fails_and_names_no_path(
+        self, job, worker, models
+    ):
+        run_once(worker)
+        job.images.update(put_back=lost_files.MOST_TIMES_BACK)
         job.refresh_from_db()
         files.delete([job.conditioning])
         for _ in range(3):
@@ -62,7 +80,7 @@ class TestAJob:
         files.delete([newest])
         if left is not None:
             default_storage.save(newest, ContentFile(left))
-        for faults in (1, 2):
+        for faults in (1, 0):  # at the second the file is given up, and counting begins anew
             chunk = run_once(worker)
             assert (chunk.faults, chunk.error.partition(":")[0]) == (faults, "file-lost")
         assert worker.claim().start == older

@@ -4,7 +4,7 @@
 
 import { ofOneLease, sentence } from './faults.js';
 import { covered, stepsBy } from './timeline.js';
-import { jobEnded } from './transitions.js';
+import { imageEnded, jobEnded } from './transitions.js';
 import { reasonOf } from './verdicts.js';
 
 const SHOWN_SHUT_OUT = 5;
@@ -95,7 +95,7 @@ export function timelineJson(records, job, image) {
   const known = timeline.filter(({ worker }) => records.workers.has(worker));
   const entries = known.map((entry) => entryJson(records, entry));
   const running = records.chunksOf(job.id).find((chunk) => chunk.state === 'leased'
-    && (chunk.image === index || (chunk.kind === 'encode' && state === 'queued')));
+    && (chunk.image === index || (chunk.kind === 'encode' && !imageEnded(image))));
   if (running) {
     const start = running.kind === 'denoise' ? covered(timeline) : 0;
     const stop = running.kind === 'denoise' ? Math.max(start, step) : 0;

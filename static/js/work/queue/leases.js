@@ -19,6 +19,8 @@ import { noteDone, noteEnded } from './timeline.js';
 import { imageEnded, jobEnded, move } from './transitions.js';
 import { Verdicts } from './verdicts.js';
 
+const MOST_TIMES_BACK = 32; // of one image: a store that loses everything is no store
+
 /** The chunk is not this lease's any more. Stop computing; nothing was changed. */
 export class LeaseLost extends Error {
   code = 'lost';
@@ -262,24 +264,18 @@ export class Leases {
 
   #encoded(chunk, job, conditioning, now) {
     job.conditioning = conditioning;
-    const images = job.images.filter(({ state }) => state === 'queued');
-    for (const { index } of images) {
-      const { steps } = job.settings;
-      this.#records.addChunk({ job: job.id, image: index, kind: 'denoise', stop: steps }, now);
-    }
+    const images = unfinishedImages(job).filter(({ picture }) => picture === null);
+    for (const image of images) this.#records.addNextChunk(job, image, now);
     // Who encoded goes on with the first image: both were one turn.
     if (images.length) images[0].worker = chunk.worker;
   }
 
   #denoised(chunk, job, latent, seconds, now) {
     const image = this.#records.imageOf(chunk);
-    const { steps } = job.settings;
     keepCheckpoint(image, chunk.stop, latent);
     image.step = chunk.stop;
     image.seconds += seconds;
-    const next = chunk.stop < steps
-      ? { kind: 'denoise', start: chunk.stop, stop: steps } : { kind: 'decode' };
-    this.#records.addChunk({ job: job.id, image: image.index, ...next }, now);
+    this.#records.addNextChunk(job, image, now);
   }
 
   #decoded(chunk, picture, seconds) {
@@ -293,19 +289,57 @@ export class Leases {
    * @param {Lease} lease
    * @param {string|null} fault a code of faults.js; null gives it back unharmed
    * @param {string} detail what happened exactly; no page shows it
+   * @param {string|null} [lost] of `file-lost`: the blob, where that is known
    * @throws {LeaseLost}
    */
-  giveUp(lease, fault, detail) {
+  giveUp(lease, fault, detail, lost = null) {
     const chunk = this.#held(lease);
-    if (fault === 'file-lost' && chunk.faults && chunk.kind === 'denoise') {
-      // Twice, so it is not that one worker alone cannot reach the blob: go on from the one before
-      // it, or from the noise. Ranges that were done are done again then, as other chunks.
-      const image = this.#records.imageOf(chunk);
-      image.checkpoints = image.checkpoints.filter(({ step }) => step !== chunk.from);
-      image.goneBack += 1;
-      chunk.start = Math.min(chunk.start, image.checkpoints[0]?.step ?? 0);
+    // Twice, so it is not that one worker alone cannot reach the blob: it is made once more.
+    const image = chunk.image === null ? null : this.#records.imageOf(chunk);
+    if (fault === 'file-lost' && chunk.faults && image && image.goneBack < MOST_TIMES_BACK) {
+      this.#return(chunk, fault, detail, { again: true });
+      if (lost === null ? lease.latent === null : lost === lease.conditioning) {
+        this.#encodeAgain(this.#records.jobs.get(chunk.job));
+      } else {
+        this.#goBack(chunk, image);
+      }
+    } else {
+      this.#return(chunk, fault, detail);
     }
-    this.#return(chunk, fault, detail);
+  }
+
+  /** The newest latent of an image is lost: go on from the one before it, or from the noise. Ranges
+   * that were done are done again then, as other chunks. */
+  #goBack(chunk, image) {
+    image.checkpoints.shift();
+    image.goneBack += 1;
+    const start = image.checkpoints[0]?.step ?? 0;
+    if (chunk.kind === 'denoise') {
+      chunk.start = Math.min(chunk.start, start);
+      return;
+    }
+    move('chunk', chunk, 'pending', 'cancelled');
+    this.#records.chunks.delete(chunk.id);
+    image.step = start;
+    this.#records.addNextChunk(this.#records.jobs.get(chunk.job), image, this.#now());
+  }
+
+  /** The texts of a job are lost: its images wait for them, and go on from their checkpoints. */
+  #encodeAgain(job) {
+    const records = this.#records;
+    const now = this.#now();
+    const chunks = records.chunksOf(job.id);
+    this.takeBack(chunks.filter(({ state }) => state === 'leased'), null, '');
+    for (const chunk of chunks) {
+      move('chunk', chunk, 'pending', 'cancelled');
+      records.chunks.delete(chunk.id);
+    }
+    for (const image of unfinishedImages(job)) {
+      image.goneBack += 1;
+      if (image.state === 'queued') image.worker = null;
+    }
+    job.conditioning = null;
+    records.addChunk({ job: job.id, kind: 'encode' }, now);
   }
 
   /**
@@ -374,12 +408,14 @@ export class Leases {
     this.#records.announce();
   }
 
-  /** leased -> pending, or failed after too many faults. */
-  #return(chunk, fault, detail) {
+  /** leased -> pending, or failed after too many faults. again: what it lacked is made once more, and
+   * faults are counted anew. */
+  #return(chunk, fault, detail, { again = false } = {}) {
     const records = this.#records;
     const job = records.jobs.get(chunk.job);
     if (chunk.kind !== 'check') noteEnded(records, chunk, fault, this.#now());
-    chunk.faults += fault === null ? 0 : 1;
+    if (again) chunk.faults = 0;
+    else if (fault !== null) chunk.faults += 1;
     const { id, attempt } = chunk;
     chunk.attempt += 1;
     this.#checks.endLease({ id, attempt });

@@ -112,10 +112,8 @@ class JobMerge {
     if (encoding) records.chunks.set(encoding.id, encoding);
     for (const { image, chunk } of images) {
       if (imageEnded(image) || encoding || image.picture !== null) continue;
-      const { index } = image;
-      const { steps } = job.settings;
       if (chunk) records.chunks.set(chunk.id, chunk);
-      else records.addChunk({ job: job.id, image: index, kind: 'denoise', stop: steps }, now);
+      else records.addNextChunk(job, image, now);
     }
     this.#forgetUnheld();
     if (job.images.length) records.announce(job);

@@ -32,7 +32,7 @@ export const CHECKPOINTS_KEPT = 2; // of an image
  * @property {Checkpoint[]} checkpoints the newest two, newest first
  * @property {{kind: string, start: number, attempt: number}|null} endedBy the chunk with which it
  *   was done or failed
- * @property {number} goneBack how often a checkpoint was lost, and an older one gone on from
+ * @property {number} goneBack how often something was lost, and made once more
  * @property {import('./timeline.js').Entry[]} timeline how it was made so far
  *
  * @typedef {object} Job
@@ -135,7 +135,9 @@ export class Records {
    * @param {number} now
    */
   addChunk({ job, image = null, kind, start = 0, stop = 0, check = null }, now) {
-    const goneBack = this.jobs.get(job).images.find(({ index }) => index === image)?.goneBack ?? 0;
+    const { images } = this.jobs.get(job);
+    const goneBack = Math.max(...images.filter(({ index }) => image === null || index === image)
+      .map((one) => one.goneBack));
     const opinions = this.checks.get(check)?.opinions ?? 0;
     const what = check === null ? `${image ?? ''} ${kind} ${start} ${goneBack}`
       : `check ${check} ${opinions}`;
@@ -146,6 +148,14 @@ export class Records {
       deadline: null, leasedAt: null, beganAt: null, from: null, createdAt: now,
       number: ++this.number,
     });
+  }
+
+  /** The chunk with which an image goes on from its newest checkpoint, or begins.
+   * @param {Job} job @param {Image} image @param {number} now */
+  addNextChunk({ id, settings: { steps } }, { index, checkpoints }, now) {
+    const start = checkpoints[0]?.step ?? 0;
+    const next = start < steps ? { kind: 'denoise', start, stop: steps } : { kind: 'decode' };
+    this.addChunk({ job: id, image: index, ...next }, now);
   }
 
   /** @returns {Set<string>} names of all blobs that are still needed */

@@ -330,10 +330,11 @@ export class RoomQueue {
   /** It could not be computed: others try again, until the third fault.
    * @param {import('./leases.js').Lease} lease @param {string} fault a code of faults.js
    * @param {string} [detail] what happened exactly; no page shows it
+   * @param {string|null} [lost] of `file-lost`: the blob, where that is known
    * @throws {LeaseLost} */
-  fail(lease, fault, detail = '') {
+  fail(lease, fault, detail = '', lost = null) {
     if (!isName(fault)) throw new TypeError('a fault has a code');
-    this.#leases.giveUp(lease, fault, detail);
+    this.#leases.giveUp(lease, fault, detail, lost);
   }
 
   /** The worker gives the chunk back unharmed. @param {import('./leases.js').Lease} lease

@@ -83,7 +83,7 @@ export class Player {
       case 'shut-out':
         return queue.shutOut().map(({ name }) => name);
       case 'fail':
-        queue.fail(this.#lease(call), call.fault ?? 'computation-failed');
+        queue.fail(this.#lease(call), call.fault ?? 'computation-failed', '', call.lost ?? null);
         return 'ok';
       case 'release':
         queue.release(this.#lease(call));
