@@ -3,8 +3,10 @@ connections, storage; torch's arithmetic (torch_engine.py)."""
 
 import base64
 import itertools
+import json
 
 import numpy as np
+from playwright.sync_api import TimeoutError as TooLateError
 
 from diffusion.settings import Settings
 from tests.faults import torch_engine
@@ -52,10 +54,15 @@ PICTURES = """async () => {
   }
   return found;
 }"""
+STATE = """() => ({
+  place: coordinator.place, peers: room.peers, troubles, log,
+  jobs: room.jobs.map(({ id, state, images, ...more }) => ({ id, state, images, more })),
+})"""
 
 
 class Room:
-    """`members`: who is here. `asks`: seeds of all pictures that were asked for."""
+    """`members`: who is here. `seeds`: of all pictures that were asked for. `whole`: nothing was
+    left half done in it."""
 
     def __init__(self, tabs: Tabs, relay: BareRelay, engine: torch_engine.TorchEngine) -> None:
         self.tabs = tabs
@@ -64,6 +71,7 @@ class Room:
         self.reference = Reference(engine.folder.path)
         self.members: list[Member] = []
         self.seeds: list[int] = []
+        self.whole = True
         self._clients = itertools.count()
         self._undisturbed: dict[int, np.ndarray] = {}
         about = engine.folder
@@ -102,6 +110,19 @@ class Room:
     def guests(self) -> list[Member]:
         return [one for one in self.members if one.place() != "here"]
 
+    def begins(self) -> None:
+        """What a test before this one left half done is no matter of this one."""
+        if not self.whole:
+            for one in self.members:
+                one.page.context.close()
+            self.members.clear()
+            self.seeds.clear()
+            self.engine.decoded.clear()
+        self.whole = False
+
+    def ends(self) -> None:
+        self.whole = True
+
     def killed(self, one: Member) -> None:
         self.members.remove(one)
         kill(one)
@@ -138,7 +159,10 @@ class Room:
             f" >= {len(self.seeds)}"
         )
         for one in self.members:
-            one.waits(all_there, seconds)
+            try:
+                one.waits(all_there, seconds)
+            except TooLateError as error:
+                raise AssertionError(self.state()) from error
         for latent in self.engine.decoded:
             off = min(self.reference.distance(latent, seed) for seed in self.seeds)
             assert off <= TOLERANCE, f"a latent that is {off:.1e} from diffusers'"
@@ -155,6 +179,10 @@ class Room:
             assert one.page.evaluate("troubles") == []
             states = "room.jobs.map(({ state }) => state).filter((state) => state !== 'done')"
             assert one.page.evaluate(states) == []
+
+    def state(self) -> str:
+        """What everybody shows, for whoever has to find out what went wrong."""
+        return json.dumps([one.page.evaluate(STATE) for one in self.members], indent=1)
 
     def undisturbed(self, seed: int) -> np.ndarray:
         if seed not in self._undisturbed:

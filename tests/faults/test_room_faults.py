@@ -109,6 +109,7 @@ FAULTS = [
 @each_time(FAULTS)
 def test_the_picture_is_there_and_diffusers_whatever_happens(room, fault, number, request):
     lots = lots_of(request)
+    room.begins()
     room.of(3)
     asker = room.guests[0]
     seed = room.asks(asker)
@@ -117,3 +118,4 @@ def test_the_picture_is_there_and_diffusers_whatever_happens(room, fault, number
     injected(request, fault, moment)
     room.holds()
     fault.after(room)
+    room.ends()
