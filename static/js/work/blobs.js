@@ -7,12 +7,15 @@ import { sha256Of } from '../engine/package/sha256.js';
 
 const MEMORY_BYTES = 64 * 2 ** 20; // of blobs that can be read again
 const YOUNG_MS = 10000; // between storing a blob and naming it in the queue
+const BROUGHT_WITHIN_MS = 5000; // of a new holder; others come within a second or two
 
 export class Blobs {
   #memory = new Map(); // by name: { bytes, at }, the one used last at the end
   #coming = new Map(); // by name: promise
   #keeper;
   #now;
+  #patientUntil = -Infinity;
+  #awaited = new Map(); // by name: Set of functions that are told when it comes
 
   /**
    * @param {object} [options]
@@ -63,6 +66,11 @@ export class Blobs {
     await this.#coming.get(name);
   }
 
+  /** The tab that had them all has gone: for a while `get` waits for what the others may bring. */
+  expectOthers() {
+    this.#patientUntil = this.#now() + BROUGHT_WITHIN_MS;
+  }
+
   /** @returns {boolean} */
   has(name) {
     return this.#memory.has(name) || Boolean(this.#keeper?.has(name));
@@ -77,9 +85,23 @@ export class Blobs {
       return known.bytes;
     }
     const bytes = await this.#keeper?.blob(name);
-    if (!bytes || await sha256Of(bytes) !== name) return null;
+    if (!bytes || await sha256Of(bytes) !== name) return this.#brought(name);
     this.#remember(name, bytes);
     return bytes;
+  }
+
+  /** What comes while others may bring it. */
+  async #brought(name) {
+    const ms = this.#patientUntil - this.#now();
+    if (ms > 0 && !this.#memory.has(name)) {
+      if (!this.#awaited.has(name)) this.#awaited.set(name, new Set());
+      const waiting = this.#awaited.get(name);
+      await new Promise((come) => {
+        waiting.add(come);
+        setTimeout(come, Math.min(ms, BROUGHT_WITHIN_MS));
+      });
+    }
+    return this.inMemory(name);
   }
 
   /** @returns {Uint8Array|null} without asking what the browser keeps */
@@ -108,5 +130,7 @@ export class Blobs {
     const at = this.#memory.get(name)?.at ?? this.#now();
     this.#memory.delete(name);
     this.#memory.set(name, { bytes, at });
+    for (const come of this.#awaited.get(name) ?? []) come();
+    this.#awaited.delete(name);
   }
 }

@@ -4,7 +4,7 @@
 // What comes in is checked before anybody else sees it. Pictures are encoded here, from pixels, so
 // that no file of a stranger is kept.
 
-import { toBytes } from '../engine/safetensors.js';
+import { TensorError, toBytes } from '../engine/safetensors.js';
 import { expectedTensors, mostBytes } from './expected.js';
 
 const MOST_BYTES = 2 ** 25; // of one file that comes in: a picture of 2048 x 2048
@@ -23,9 +23,15 @@ const FIELDS = ['prompt', 'model', 'width', 'height', 'steps', 'guidance', 'seed
 /** @param {string} job @param {number} image @param {number} step */
 export const latentKey = (job, image, step) => `${job} ${image} ${step}`;
 
-/** A blob that the queue names is not here any more. */
+/** A blob that the queue names is not here any more, or is none of what it should be. */
 export class BlobLostError extends Error {
   name = 'BlobLostError';
+
+  /** @param {string|null} blob its name @param {string} message */
+  constructor(blob, message) {
+    super(message);
+    this.blob = blob;
+  }
 }
 
 /**
@@ -35,26 +41,29 @@ export class BlobLostError extends Error {
  * @param {Lease} lease @param {AtHand} atHand @param {HostModel} model
  * @param {import('./blobs.js').Blobs} blobs
  * @returns {Promise<Uint8Array>}
- * @throws {BlobLostError} @throws {import('../engine/safetensors.js').TensorError}
+ * @throws {BlobLostError}
  */
 export async function needed(lease, atHand, model, blobs) {
   const tensors = {};
   if (lease.kind === 'denoise' && !atHand.conditionings.has(lease.job)) {
-    const bytes = await found(blobs, lease.conditioning);
-    Object.assign(tensors, expectedTensors(bytes, conditioning(lease, model)));
+    Object.assign(tensors, await found(blobs, lease.conditioning, conditioning(lease, model)));
   }
   const step = lease.kind === 'denoise' ? lease.start : lease.settings.steps;
   if (lease.latent && !atHand.latents.has(latentKey(lease.job, lease.image, step))) {
-    const bytes = await found(blobs, lease.latent);
-    Object.assign(tensors, expectedTensors(bytes, latent(lease, model)));
+    Object.assign(tensors, await found(blobs, lease.latent, latent(lease, model)));
   }
   return Object.keys(tensors).length ? toBytes(tensors) : new Uint8Array(0);
 }
 
-async function found(blobs, name) {
+async function found(blobs, name, expected) {
   const bytes = name && await blobs.get(name);
-  if (!bytes) throw new BlobLostError(`The file ${name} is not here any more.`);
-  return bytes;
+  if (!bytes) throw new BlobLostError(name, `The file ${name} is not here any more.`);
+  try {
+    return expectedTensors(bytes, expected);
+  } catch (error) {
+    if (!(error instanceof TensorError)) throw error;
+    throw new BlobLostError(name, `The file ${name}: ${error.message}`);
+  }
 }
 
 /** @returns {import('./expected.js').Expected} the tensors of a finished chunk */

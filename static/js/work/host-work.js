@@ -182,10 +182,11 @@ export class HostWork {
     try {
       bytes = await needed(lease, lease.fresh ? NOTHING : atHand, model, blobs);
     } catch (error) {
-      if (!(error instanceof BlobLostError || error instanceof TensorError)) throw error;
-      this.#protocol(() => queue.fail(lease, 'file-lost', error.message));
+      if (!(error instanceof BlobLostError)) throw error;
+      this.#protocol(() => queue.fail(lease, 'file-lost', error.message, error.blob));
       return;
     }
+    if (this.#worker !== lease.worker) return; // it left meanwhile, and the lease went back
     this.#lease = lease;
     this.#model = model;
     this.#waits = null;
@@ -315,6 +316,7 @@ export class HostWork {
     const { blobs, encode, queue } = this.#host;
     const seconds = secondsOf(message.seconds, (this.#host.now() - this.#leasedAt) / 1000);
     const result = await blobs.put(await resultOf(lease, expected, data, encode));
+    if (lease.kind === 'decode' && lease.check === null) await this.#host.share(result);
     const moved = { received: this.#received, sent: data.length };
     const handIn = lease.check === null
       ? () => queue.complete(lease, result, seconds, moved)

@@ -51,6 +51,8 @@ const ENDED = ['done', 'failed', 'cancelled'];
  * @property {(now: RoomState) => void} [onRead] the room has changed, and was read
  * @property {() => void} [onOrdered] something was done that somebody asked for: who has copies gets
  *   it before they hear that it is done
+ * @property {(name: string) => Promise<void>} [share] of a finished picture: when another tab, where
+ *   there is one, has the file too
  * @property {(error: Error) => void} [onTrouble] what people should know: message is a sentence
  * @property {boolean} [checks] what tabs compute for others is checked now and then
  */
@@ -118,7 +120,7 @@ export class RoomHost {
     room, queue, blobs, models, keeper = null, now = Date.now, timers = new HostTimers(),
     encode = { picture: pngOf, preview: previewOf },
     about = { owner: null, title: '' }, onRead = () => {}, onOrdered = () => {},
-    onTrouble = () => {},
+    onTrouble = () => {}, share = async () => {},
   }) {
     this.#room = room;
     this.#timers = timers;
@@ -130,6 +132,7 @@ export class RoomHost {
     this.models = models;
     this.encode = encode;
     this.now = now;
+    this.share = share;
     this.#saver = new Saver(keeper, {
       room: { blobs, state: () => this.state(), names: () => queue.blobs() }, timers, onTrouble,
     });

@@ -4,6 +4,8 @@
 
 const COPY_EVERY_MS = 500;
 const MOST_BYTES_OF_A_CLIENT = 64;
+const SHARED_WITHIN_MS = 3000;
+const SHARED_WITH = 2;
 
 export class Visitors {
   #host;
@@ -93,6 +95,18 @@ export class Visitors {
     this.#copyDue = null;
     this.#copiedAt = performance.now();
     this.#copy([...this.#copied]);
+  }
+
+  /**
+   * Have another tab keep a file, before anybody is told that it is there.
+   * @param {string} name
+   * @returns {Promise<void>} when one has it; when none can take it, too: then it is here alone
+   */
+  async share(name) {
+    const links = [...this.#copied].slice(0, SHARED_WITH);
+    await Promise.any(links.map((link) => (
+      link.request({ type: 'replica.file', name }, { timeoutMs: SHARED_WITHIN_MS })
+    ))).catch(() => {});
   }
 
   /** The queue is held elsewhere from now on: they are told by that tab. */

@@ -236,6 +236,7 @@ export class WorkerCoordinator {
     const { state } = this.#replica;
     const term = Math.max(...claims.map((claim) => claim.term), this.#term) + 1;
     this.#vacantSince = null;
+    this.#blobs.expectOthers();
     this.#move(() => this.#hold(state, term));
   }
 
@@ -250,6 +251,7 @@ export class WorkerCoordinator {
       room, models, onTrouble, blobs: this.#blobs, keeper: this.#keeper && lent(this.#keeper),
       about: { owner, title: '' }, holder: this.#network?.id ?? '', self: owner, checks,
       onOrdered: () => this.#visitors?.copyNow(),
+      share: async (name) => this.#visitors?.share(name),
     });
     this.#visitors = new Visitors({
       host: this.#host, term: () => this.#term, timers: this.#timers,
@@ -353,6 +355,7 @@ export class WorkerCoordinator {
       receive: (message) => line === this.#line && this.#heard(line, message),
       receiveBytes: (bytes) => line === this.#line && this.#handlers.bytes(bytes),
       provide: (name) => this.#blobs.get(name),
+      answer: (message) => this.#keepFile(link, message),
       closed: () => this.#lost(line),
     });
     line.link = link;
@@ -386,6 +389,17 @@ export class WorkerCoordinator {
     if (message.type === 'replica.state') this.#copied(line, message);
     else if (line.open) this.#handlers.message(message);
     else (line.early ??= []).push(message);
+  }
+
+  /** The holder is about to name a file in its state. */
+  async #keepFile(link, { type, name }) {
+    if (type !== 'replica.file') throw new Refusal('unknown-type', 'There is no such question.');
+    try {
+      await this.#blobs.bring(String(name), (wanted) => link.fetchBlob(wanted));
+    } catch (error) {
+      throw new Refusal('not-kept', error.message); // another tab may do better
+    }
+    return {};
   }
 
   #copied({ link }, { state, term }) {

@@ -6,7 +6,7 @@ import pytest
 
 from tests.js.room.conftest import bare_relay, relay, rtc_chromium, tabs
 from tests.js.room.tabs import Tabs
-from tests.js.work.sharing import kill, member, picture, settled
+from tests.js.work.sharing import Member, kill, member, picture, settled
 from tests.relay import BareRelay
 
 __all__ = ["bare_relay", "relay", "rtc_chromium", "tabs"]
@@ -79,6 +79,82 @@ def test_what_was_answered_outlives_a_holder_that_goes_at_once(
     settled(*others, seconds=30)
     for one in others:
         one.has(21, 22)
+
+
+def without_copies(*members: Member) -> None:
+    """Copies of the room's state come, but none of the files that they name until `copies`."""
+    for one in members:
+        one.page.evaluate(
+            """async () => {
+              const { Blobs } = await import('work/blobs.js');
+              const { adopt } = Blobs.prototype;
+              Blobs.prototype.adopt = async function (...blob) {
+                if (!window.copies) throw new RangeError('not now');
+                return adopt.apply(this, blob);
+              };
+            }"""
+        )
+
+
+@pytest.mark.parametrize("done", [3, 14, 20])  # of 20: without a latent, with some, with all
+def test_nothing_is_lost_when_the_holder_had_the_only_copy_of_every_file(
+    tabs: Tabs, relay: BareRelay, done: int
+) -> None:
+    everybody = [member(tabs, relay, client, stepMs=200) for client in "abc"]
+    holder = settled(*everybody)
+    others = [one for one in everybody if one is not holder]
+    without_copies(*others)
+    others[0].asks(23, steps=20)
+    others[0].waits(f"room.jobs[0]?.images[0].step >= {done}")
+    kill(holder)
+    settled(*others, seconds=30)
+    for one in others:
+        one.waits("room.jobs[0].images[0].url", 40)
+    assert others[0].page.evaluate("room.jobs[0].state") == "done"
+
+
+def test_a_picture_that_is_said_to_be_done_is_not_with_its_holder_alone(
+    tabs: Tabs, relay: BareRelay
+) -> None:
+    everybody = [member(tabs, relay, client, stepMs=20) for client in "abc"]
+    holder = settled(*everybody)
+    others = [one for one in everybody if one is not holder]
+    for one in others:
+        one.page.evaluate(
+            """async () => {
+              const { Blobs } = await import('work/blobs.js');
+              const { adopt } = Blobs.prototype;
+              Blobs.prototype.adopt = async function (...blob) {
+                await new Promise((go) => setTimeout(go, 1000));
+                return adopt.apply(this, blob);
+              };
+            }"""
+        )
+    others[0].asks(26)
+    others[0].waits("room.jobs[0]?.images[0].url", 30)
+    kill(holder)
+    settled(*others, seconds=30)
+    for one in others:
+        one.has(26)
+
+
+def test_what_the_new_holder_lacks_is_brought_by_the_others(tabs: Tabs, relay: BareRelay) -> None:
+    everybody = [member(tabs, relay, client, stepMs=200) for client in "abc"]
+    holder = settled(*everybody)
+    others = [one for one in everybody if one is not holder]
+    others.sort(key=lambda one: str(one.page.evaluate("network.id")))
+    successor, other = others
+    without_copies(successor)
+    other.asks(24, steps=30)
+    other.waits("room.jobs[0]?.images[0].step >= 14")
+    time.sleep(0.5)  # until it has what a copy of the state named
+    successor.page.evaluate("window.copies = true")
+    kill(holder)
+    assert settled(*others, seconds=30) is successor
+    for one in others:
+        one.waits("room.jobs[0].images[0].url", 40)
+    began = "leases.filter(({ kind, start }) => kind === 'encode' || start === 0).length"
+    assert sum(one.page.evaluate(began) for one in others) <= 2  # nothing once more
 
 
 def test_a_worker_that_crashes_costs_a_chunk_and_nothing_else(tabs: Tabs, relay: BareRelay) -> None:
