@@ -25,16 +25,15 @@ def may_be_made_again(chunk: Chunk) -> bool:
     return chunk.faults > 0 and image is not None and image.put_back < MOST_TIMES_BACK
 
 
-def go_back(image: Image) -> None:
-    """Its newest latent is lost: go on from the one before it, or from the noise. Ranges that were
-    done are done again then, as other chunks. The job is locked, and no chunk of the image leased.
+def go_back(image: Image, latent: str) -> None:
+    """This latent is lost: go on from the one before it, or from the noise. Ranges that were done
+    are done again then, as other chunks. The job is locked, and no chunk of the image leased.
     """
-    newest = Checkpoint.objects.filter(image=image).order_by("-step").first()
-    if newest is not None:
-        newest.delete()
-        checks.let_go(image.job_id, [newest.latent])
+    Checkpoint.objects.filter(image=image, latent=latent).delete()
+    checks.let_go(image.job_id, [latent])
     step = _reached(image)
-    verdicts.make_pending(image, step)
+    if step < image.job.steps:  # else its decoding waits already, for what somebody made meanwhile
+        verdicts.make_pending(image, step)
     Image.objects.filter(pk=image.pk).update(step=step, put_back=F("put_back") + 1)
 
 

@@ -421,7 +421,7 @@ def _give_up(lease: Lease, fault: Fault | None, detail: str, lost: str = "") -> 
             lost_files.encode_again(lease.job_id)
         else:
             assert chunk.image is not None, "checked by may_be_made_again"
-            lost_files.go_back(chunk.image)
+            lost_files.go_back(chunk.image, lease.latent or "")
 
 
 def lack_model(lease: Lease) -> None:

@@ -148,7 +148,7 @@ class Room:
         step = int(moment * (STEPS + 2)) - 1
         find = f"room.jobs.flatMap(({{ images }}) => images).find((one) => one.seed === {seed})"
         if step >= 0:
-            one.waits(f"{find}.step >= {min(step, STEPS)}", 40)
+            one.waits(f"{find}?.step >= {min(step, STEPS)}", 40)
         return f"step {max(0, step)} of {STEPS}"
 
     def holds(self, seconds: float = 60) -> None:

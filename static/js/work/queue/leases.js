@@ -301,17 +301,17 @@ export class Leases {
       if (lost === null ? lease.latent === null : lost === lease.conditioning) {
         this.#encodeAgain(this.#records.jobs.get(chunk.job));
       } else {
-        this.#goBack(chunk, image);
+        this.#goBack(chunk, image, lease.latent);
       }
     } else {
       this.#return(chunk, fault, detail);
     }
   }
 
-  /** The newest latent of an image is lost: go on from the one before it, or from the noise. Ranges
-   * that were done are done again then, as other chunks. */
-  #goBack(chunk, image) {
-    image.checkpoints.shift();
+  /** A latent is lost: go on from the one before it, or from the noise. Ranges that were done are done
+   * again then, as other chunks. */
+  #goBack(chunk, image, lost) {
+    image.checkpoints = image.checkpoints.filter(({ latent }) => latent !== lost);
     image.goneBack += 1;
     const start = image.checkpoints[0]?.step ?? 0;
     if (chunk.kind === 'denoise') {
