@@ -25,6 +25,20 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+DISABLE = "--disable-features="
+# Switched off. Of several such lists Chromium takes the last alone: this one has Playwright's too.
+FEATURES_OFF = [
+    # What pops up below the address bar are pages, a second of processor time in every new window.
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup",
+    # Every page would have a process started for the next one, which most tests never open.
+    "SpareRendererForSitePerProcess",
+    "AimEnabled", "AvoidCorsURLLoaderRestartOnRedirect", "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades",
+    "LensOverlay", "MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints",
+    "PaintHolding", "PreconnectToSearch", "TcpPortRandomizationWin",
+    "ThirdPartyStoragePartitioning",
+]  # fmt: skip
+
 # A real WebGPU device computed by the processor: about 1 GFLOP/s, and seconds to make a pipeline
 WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 
@@ -49,10 +63,11 @@ def launch(playwright: Playwright, *more: str) -> Browser:
     """It shares the processor fairly with what else runs; see chromium-at-their-level.sh."""
     assert CHROMIUM, "install chromium, or name it in CHROMIUM"
     may_go_first = os.geteuid() == 0 and shutil.which("setpriv")
+    off = [argument.removeprefix(DISABLE) for argument in more if argument.startswith(DISABLE)]
     return playwright.chromium.launch(
         executable_path=FAIR if may_go_first else CHROMIUM,
         env={**os.environ, "CHROMIUM": CHROMIUM},
-        args=[*ARGUMENTS, *more],
+        args=[*ARGUMENTS, *more, DISABLE + ",".join([*FEATURES_OFF, *off])],
     )
 
 
