@@ -92,16 +92,18 @@ export const tuple = (...shapes) => (value) => {
 /** Exactly these members. @param {Record<string, Shape<any>>} members @returns {Shape<any>} */
 export const record = (members) => {
   const names = Object.keys(members);
+  const shapes = Object.values(members);
+  const wanted = `an object of ${names.join(', ')}`;
   return (value) => {
     must(isObject(value), 'an object');
     must(Object.keys(value).length === names.length
-      && names.every((name) => Object.hasOwn(value, name)), `an object of ${names.join(', ')}`);
+      && names.every((name) => Object.hasOwn(value, name)), wanted);
     const copy = {};
-    let at = '';
+    let at = 0;
     try {
-      for (at of names) copy[at] = members[at](value[at]);
+      for (; at < names.length; at++) copy[names[at]] = shapes[at](value[names[at]]);
     } catch (error) {
-      throw located(error, at);
+      throw located(error, names[at]);
     }
     return copy;
   };

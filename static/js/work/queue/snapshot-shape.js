@@ -210,9 +210,11 @@ export const snapshot = filledUp({ checks: [], shutOut: [] }, record({
 
 /** Rooms that were kept before there were such members have none: timelines, checks. */
 function filledUp(missing, shape) {
+  const names = Object.keys(missing);
   return (value) => {
     const isRecord = value !== null && typeof value === 'object' && !Array.isArray(value);
-    return shape(isRecord ? { ...structuredClone(missing), ...value } : value);
+    const isFull = !isRecord || names.every((name) => Object.hasOwn(value, name));
+    return shape(isFull ? value : { ...missing, ...value }); // which copies what is missing too
   };
 }
 
