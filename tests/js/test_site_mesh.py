@@ -41,7 +41,7 @@ def tab(open_page, kitchen, site, packed, settings):
     """tab(person, step_ms): a page of the room, ready to compute, and what the site tells it."""
     settings.MODEL_ROOTS = [packed / "models"]
     settings.DATA_DIR = packed / "data"
-    settings.CHUNK_SECONDS = 0.4
+    settings.CHUNK_SECONDS = 2.0  # several chunks a picture; less is one for every step under load
     settings.P2PWEB_SPOT_CHECKS = False  # the site sends all of a check itself
     packages.manifest_file("tiny", "f16")  # the one that browsers take first
 
