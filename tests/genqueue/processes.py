@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READY_SECONDS = 90  # importing torch on a busy machine
+# Between two questions to a site, which needs the cores for what is waited for
+ASKING_SECONDS = 0.2
 
 
 def free_port() -> int:
@@ -25,14 +27,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def until(condition: Callable[[], object], seconds: float = 30, what: str = "it"):
+def until(
+    condition: Callable[[], object],
+    seconds: float = 30,
+    what: str = "it",
+    *,
+    every: float = 0.02,
+):
     """Waits for a true value and returns it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.02)
+        time.sleep(every)
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
@@ -85,7 +93,12 @@ class Site:
 
     def ready(self) -> "Site":
         self.listening()
-        until(lambda: self.get("/api/health")["status"] == "ok", READY_SECONDS, "readiness")
+        until(
+            lambda: self.get("/api/health")["status"] == "ok",
+            READY_SECONDS,
+            "readiness",
+            every=ASKING_SECONDS,
+        )
         return self
 
     def get(self, path: str):
@@ -122,6 +135,7 @@ class Site:
             ),
             seconds,
             "the end of the job",
+            every=ASKING_SECONDS / 2,
         )
 
     def rows(self, query: str, *values: object) -> list[tuple]:
