@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ RIM = 0.025
 EDGE = 0.015
 # Drawings that agree to this root mean square error (of 1) on a grey ground are one drawing.
 SAME_DRAWING = 0.03
+# Grounds for which the drawn glyphs are kept, 17 MB each: most pictures are on one of a few.
+GROUNDS_KEPT = 16
+
+Colour = tuple[float, float, float]  # 0..1
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Judge:
             cells[:, :3] /= cells[:, 3:].clamp(min=1e-3)
         self.device = torch.device(device)
         self._cells = cells.to(self.device)
+        self._candidates = lru_cache(GROUNDS_KEPT)(self._draw_candidates)
         self.same = self._same_drawings()
 
     def background(self, picture: torch.Tensor) -> torch.Tensor:
@@ -102,7 +108,8 @@ class Judge:
             return []
         crop, box = seen
         centre = ground[:, box[0, 1] : box[0, 3], box[0, 0] : box[0, 2]].mean((1, 2))
-        candidates = self._candidates(centre)
+        red, green, blue = (round(value * 255) / 255 for value in centre.tolist())
+        candidates = self._candidates((red, green, blue))
         distance = (candidates - crop).square().mean((1, 2, 3))
         ranked: list[int] = distance.argsort().tolist()
         return ranked
@@ -155,9 +162,9 @@ class Judge:
         boxes = torch.stack([left, top, right, bottom], 1)
         return F.avg_pool2d(crops, 2), boxes
 
-    def _candidates(self, ground: torch.Tensor) -> torch.Tensor:
+    def _draw_candidates(self, ground: Colour) -> torch.Tensor:
         """Every glyph on a plain ground, cut out as a picture is: [glyphs, 3, CROP, CROP]."""
-        colour = ground[:, None, None]
+        colour = torch.tensor(ground, dtype=torch.float32, device=self.device)[:, None, None]
         drawn = torch.lerp(
             colour.expand_as(self._cells[:, :3]), self._cells[:, :3], self._cells[:, 3:]
         )
@@ -172,11 +179,13 @@ class Judge:
 
     def _same_drawings(self) -> list[int]:
         """For every glyph the first glyph that is the same drawing."""
-        crops = self._candidates(torch.tensor([0.5, 0.5, 0.5], device=self.device)).flatten(1)
+        crops = self._draw_candidates((0.5, 0.5, 0.5)).flatten(1)
+        # Of all pairs as products, in f64, which has digits to spare for the difference.
+        crops = crops.double()
+        length = crops.square().sum(1)
+        apart = (length[:, None] + length - 2 * crops @ crops.T) / crops.shape[1]
         same = list(range(len(crops)))
-        for index in range(len(crops)):
-            distance = (crops[:index] - crops[index]).square().mean(1).sqrt()
-            near = (distance < SAME_DRAWING).nonzero().flatten().tolist()
-            if near:
-                same[index] = same[near[0]]
+        for index, other in (apart < SAME_DRAWING**2).tril(-1).nonzero().tolist():
+            if same[index] == index:  # the first that it is like
+                same[index] = same[other]
         return same
