@@ -74,9 +74,9 @@ class Visitor:
         """See `tests.browser.ask`."""
         ask(self.page, prompt, **settings)
 
-    def begin_long(self, prompt: str, step: int) -> str:
+    def begin_long(self, prompt: str, step: int, size: str = "") -> str:
         """Ask for a picture of many steps, wait until it has come to `step`; the job's id."""
-        self.ask(prompt, Steps=100, Seed=7)
+        self.ask(prompt, size=size, Steps=100, Seed=7)
         self.until_step(step)
         return (self.queue.get_attribute("id") or "").removeprefix("job-")
 

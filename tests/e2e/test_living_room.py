@@ -13,6 +13,7 @@ from tests.e2e.conftest import PATIENCE_MS
 from tests.genqueue.processes import READY_SECONDS, ROOT, alive, until
 
 ROCKET = "a rocket above a full moon on a black background"
+SMALL = "128x128"  # of pictures of a hundred steps that a test waits for
 SCREENSHOT = ROOT / "docs/images/room.png"
 SCREENSHOT_BYTES = 400_000
 
@@ -23,7 +24,7 @@ def steps_of(site, job: str) -> int:
 
 def test_a_reload_in_the_middle_comes_back_to_the_same_state(visit, room):
     alice = visit("alice", room)
-    job = alice.begin_long(ROCKET, step=3)
+    job = alice.begin_long(ROCKET, step=3, size=SMALL)
     alice.prompt.fill("half a sent")
     before = alice.progress.evaluate("bar => bar.value")
     alice.page.reload()
@@ -55,7 +56,7 @@ def test_cancel_stops_within_one_step(visit, room, site):
 
 def test_a_second_visitor_sees_everything_and_may_not_end_it(visit, room, site):
     alice, bob = visit("alice", room), visit("bob", room)
-    job = alice.begin_long(ROCKET, step=1)
+    job = alice.begin_long(ROCKET, step=1, size=SMALL)
     expect(bob.queue).to_have_id(f"job-{job}")
     bob.until_step(2)
     expect(bob.queue.locator("img")).to_be_visible()
@@ -95,7 +96,7 @@ LISTEN = """() => {
 
 def test_the_page_outlives_its_worker_and_the_picture_still_comes(visit, room, site):
     alice = visit("alice", room)
-    alice.begin_long(ROCKET, step=5)
+    alice.begin_long(ROCKET, step=5, size=SMALL)
     alice.page.evaluate(LISTEN)
     killed = site.worker_pid
     os.kill(killed, signal.SIGKILL)
