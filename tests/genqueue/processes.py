@@ -66,6 +66,8 @@ class Site:
             "P2PWEB_DATA_DIR": str(data),
             "P2PWEB_MODELS_DIR": str(models),
             "P2PWEB_DEFAULT_MODEL": "tiny",
+            # auto asks wgpu at every start of a worker, a second of the processor's time
+            "P2PWEB_BACKEND": "torch",
             "PYTHONUNBUFFERED": "1",
             "LOG_LEVEL": "INFO",
             **env,

@@ -30,7 +30,7 @@ def models(tmp_path_factory) -> Path:
 def site(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     running = Site(
-        folder / "data", models, folder / "log", P2PWEB_CHUNK_SECONDS="60",
+        folder / "data", models, folder / "log", P2PWEB_BACKEND="auto", P2PWEB_CHUNK_SECONDS="60",
         P2PWEB_CHECKPOINT_SECONDS="0",  # after every step: on a quick machine all takes a second
     )  # fmt: skip
     try:
