@@ -24,7 +24,7 @@ def job(alice, bob, worker):
 
 @pytest.fixture
 def staff(client):
-    user = get_user_model().objects.create_superuser("root", password="root")
+    user = get_user_model().objects.create_superuser("root")  # hashing a password takes long
     client.force_login(user)
     return client
 
