@@ -25,6 +25,8 @@ run: $(VENV)/run.stamp
 
 test: lint test-only
 
+# Tests start some two hundred processes: what is compiled for one is kept for the next.
+test-only: export PYTHONDONTWRITEBYTECODE :=
 test-only: $(VENV)/test.stamp
 	@sh scripts/system-packages.sh chromium redis-server postgresql mesa-vulkan-drivers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(AGAIN) $(ARGS)

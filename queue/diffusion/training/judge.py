@@ -180,8 +180,9 @@ class Judge:
     def _same_drawings(self) -> list[int]:
         """For every glyph the first glyph that is the same drawing."""
         crops = self._draw_candidates((0.5, 0.5, 0.5)).flatten(1)
-        # Of all pairs as products, in f64, which has digits to spare for the difference.
-        crops = crops.double()
+        # Of all pairs as products, in f64, which has digits to spare for the difference. Not every
+        # GPU has it.
+        crops = crops.cpu().double()
         length = crops.square().sum(1)
         apart = (length[:, None] + length - 2 * crops @ crops.T) / crops.shape[1]
         same = list(range(len(crops)))
