@@ -3,7 +3,9 @@
 The order: the room served least recently, in it the client served least recently, then that
 client's jobs in order, then the images of a job in order. One turn is one image (with the
 encoding, for the first of a job). A worker stays with its image until it is done, unless its
-room was paused or a clearly faster worker is idle: that one also begins before slower ones.
+room was paused or a clearly faster worker is idle: that one also begins before slower ones. When
+nearly everything is begun, slow workers leave what they would hold up to faster ones, and these
+leave what slow ones can end in time (`tail`).
 Checks (`checks`) come first: they are short, and who waits for them waits with a finished picture.
 
 A worker whose person wants it so (`Worker.own_first`) looks among that person's chunks first, by
@@ -15,9 +17,10 @@ what was served so was a turn.
 """
 
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from functools import cached_property
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -30,13 +33,18 @@ from genqueue import speeds
 from genqueue.breaker import Breaker
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
-from genqueue.models import Chunk, Job, Room, Turn, Worker
-from genqueue.transitions import ChunkState, ImageState, WorkerState
+from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
+from genqueue.speeds import Kind
+from genqueue.tail import Left, Tail
+from genqueue.transitions import CHUNK_LIVE, ChunkState, ImageState, WorkerState
 
 # A chunk waits this long for the worker that has its latent in memory. It asks again within
 # milliseconds when it is alive.
 RESERVED = timedelta(seconds=2)
 CLEARLY_FASTER = 1.3
+# With fewer workers nobody waits for one that is busy: `simulation`, which tells people when their
+# pictures will be done, knows nothing of it.
+MANY_WORKERS = 5
 TRUSTED_FIRST = timedelta(seconds=10)  # a check waits so long for one of the server's workers
 MOST_OPINIONS = 2  # of untrusted checkers who disagree, before only a trusted one may decide
 TURNS_KEPT = timedelta(days=1)
@@ -49,18 +57,19 @@ def open_to(worker: Worker) -> QuerySet[Chunk]:
 
     A chunk that somebody has failed at may be left to others (`_left_to_others`).
     """
-    open_chunks = Chunk.objects.filter(
-        state=ChunkState.PENDING, job__room__paused=False, job__model__in=worker.model_names
-    )
-    if worker.room_id is None:
-        open_chunks = open_chunks.filter(job__room__server_helps=True)
-    else:
-        open_chunks = open_chunks.filter(job__room_id=worker.room_id)
-        if worker.kind != WorkerKind.CELERY:
-            open_chunks = open_chunks.filter(job__room__tabs_help=True)
+    open_chunks = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
     open_chunks = _less_its_own(worker, open_chunks)
     left = _left_to_others(worker, open_chunks)
     return open_chunks.exclude(pk__in=left) if left else open_chunks
+
+
+def _of_its_jobs(worker: Worker) -> Q:
+    """Of models that it has, in rooms where it helps and that are not paused."""
+    its = Q(job__room__paused=False, job__model__in=worker.model_names)
+    if worker.room_id is None:
+        return its & Q(job__room__server_helps=True)
+    its &= Q(job__room_id=worker.room_id)
+    return its if worker.kind == WorkerKind.CELERY else its & Q(job__room__tabs_help=True)
 
 
 def _less_its_own(worker: Worker, chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
@@ -135,29 +144,33 @@ def _is_left(worker: Worker, chunk: Chunk, able: list[Worker]) -> bool:
 
 def next_chunk(worker: Worker) -> Chunk | None:
     """The chunk this worker should lease now, or None."""
-    chunks = open_to(worker).select_related("job__room")
+    chunks = open_to(worker).select_related("job__room", "image")
     check = chunks.filter(kind=ChunkKind.CHECK).order_by("created_at", "pk").first()
     if check is not None:
         return check
-    rivals = _Rivals(worker)
+    view = _View(worker)
     if worker.own_first:
-        asked_here = _next_of(chunks.filter(job__client=worker.client), worker, rivals)
+        asked_here = _next_of(chunks.filter(job__client=worker.client), worker, view)
         if asked_here is not None:
             return asked_here
-    return _next_of(chunks, worker, rivals)
+    return _next_of(chunks, worker, view)
 
 
-def _next_of(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
-    own = chunks.filter(image__worker=worker).order_by("created_at", "pk").first()
-    if own is not None and not rivals.take_over(own):
+def _next_of(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
+    rivals = view.rivals
+    own = chunks.filter(image__worker=worker).order_by("-created_at", "-pk").first()
+    kept = own is not None and not rivals.take_over(own) and not view.is_late(own, worker.pk)
+    if own is not None and kept and view.tail(own) is None:
         return own
-    orphan = _orphans(chunks).order_by("created_at", "pk").first()
-    if orphan is not None:
-        return orphan
     fresh = _in_order(_fresh(chunks)).first()
-    if fresh is not None:
+    if own is not None and kept:
+        return _needed(chunks, fresh, own, view) or own
+    for orphan in _orphans(chunks).order_by("created_at", "pk"):
+        if not view.is_late(orphan, worker.pk):
+            return orphan
+    if fresh is not None and not view.is_late(fresh, worker.pk):
         return None if rivals.want(fresh) else fresh
-    return _taken_over(chunks, worker, rivals)
+    return _taken_over(chunks, worker, view)
 
 
 def _orphans(chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
@@ -181,23 +194,226 @@ def _in_order(fresh: QuerySet[Chunk]) -> QuerySet[Chunk]:
     )  # fmt: skip
 
 
-def _taken_over(chunks: QuerySet[Chunk], worker: Worker, rivals: "_Rivals") -> Chunk | None:
-    """An image of another worker: of one that does not come, or is clearly slower than we are."""
-    held = chunks.exclude(image__worker=None).select_related("job__room", "image")
-    for chunk in held.order_by("created_at", "pk")[:20]:
+def _taken_over(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
+    """An image of another worker: of one that does not come, leaves it, or is clearly slower."""
+    held = chunks.exclude(image__worker=None).exclude(image__worker=worker)
+    good = []
+    for chunk in held.order_by("created_at", "pk"):
         assert chunk.image is not None
-        if not is_young(chunk):
-            return chunk
-        if chunk.kind == ChunkKind.DENOISE:  # of a decoding the latent stays where it is
-            slower = rivals.clearly_faster(worker.pk, chunk.image.worker_id, chunk.job)
-            if slower and not rivals.want(chunk):
-                return chunk
-    return None
+        if view.is_late(chunk, worker.pk):
+            continue
+        if is_young(chunk):
+            if chunk.kind != ChunkKind.DENOISE:  # of a decoding the latent stays where it is
+                continue
+            keeper = chunk.image.worker_id
+            slower = view.rivals.clearly_faster(worker.pk, keeper, chunk.job)
+            if not (slower or view.is_left(chunk)) or view.rivals.want(chunk):
+                continue
+        good.append(chunk)
+    return view.longest(good)
+
+
+def _needed(
+    chunks: QuerySet[Chunk], fresh: Chunk | None, own: Chunk, view: "_View"
+) -> Chunk | None:
+    """What this worker leaves its own image for: a longer one that slower workers have left."""
+    tail = view.tail(own) if own.kind == ChunkKind.DENOISE else None
+    if tail is None:
+        return None
+    worker = view.worker
+    begun = chunks.filter(kind=ChunkKind.DENOISE)
+    begun = begun.exclude(image__state=ImageState.QUEUED, image__worker=None)
+    left = [chunk for chunk in begun.order_by("created_at", "pk") if view.is_left(chunk)]
+    if fresh is not None and fresh.kind == ChunkKind.DENOISE:
+        left.append(fresh)
+    return view.longest(
+        chunk
+        for chunk in left
+        if tail.is_needed_at(worker.pk, own.image_id, chunk.image_id)
+        and not view.rivals.want(chunk)
+    )
+
+
+def left_for() -> timedelta:
+    """An image is left to faster workers until those that compute must have asked again."""
+    return RESERVED + timedelta(seconds=settings.CHUNK_SECONDS)
 
 
 def is_young(chunk: Chunk) -> bool:
     """Whether it may still wait for a certain worker."""
     return timezone.now() - chunk.created_at <= RESERVED
+
+
+class _Computed(NamedTuple):
+    """A leased chunk."""
+
+    worker_id: UUID
+    image_id: int | None
+    kind: str
+    start: int
+    stop: int
+    leased_at: datetime
+
+
+class _View:
+    """What is left to do, as far as one worker knows, and who had better do it."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.rivals = _Rivals(worker)
+        self._tails: dict[tuple[str, Kind, bool], Tail | None] = {}
+
+    def is_late(self, chunk: Chunk, by: UUID) -> bool:
+        """Whether faster workers would have this image too late if `by` did its next chunk. It is
+        not left to them for ever."""
+        if chunk.kind != ChunkKind.DENOISE or timezone.now() - chunk.created_at > left_for():
+            return False
+        tail = self.tail(chunk)
+        if tail is None:
+            return False
+        assert chunk.image is not None
+        kind = speeds.kind_of(ChunkKind.DENOISE, chunk.job)
+        pace = self._measured.seconds(by, kind)
+        if pace is None:
+            return False
+        left = chunk.job.steps - chunk.image.step
+        steps = min(left, speeds.steps_of_chunk(self._measured.measured(by, kind)))
+        decoding = speeds.kind_of(ChunkKind.DECODE, chunk.job)
+        decode = 0.0 if steps < left else self._measured.seconds(by, decoding) or 0.0
+        return tail.is_too_slow(chunk.image_id, by, steps * pace + decode)
+
+    def is_left(self, chunk: Chunk) -> bool:
+        """Whether its worker computes another image now, or had better leave it."""
+        assert chunk.image is not None
+        keeper = chunk.image.worker_id
+        if chunk.kind != ChunkKind.DENOISE or keeper == self.worker.pk or self.tail(chunk) is None:
+            return False
+        if keeper is None:
+            return chunk.image.state == ImageState.RUNNING
+        return keeper in self._leased or self.is_late(chunk, keeper)
+
+    def longest(self, chunks: Iterable[Chunk]) -> Chunk | None:
+        """The first of those with most left."""
+        seconds = {chunk: self._seconds(chunk) for chunk in chunks}
+        return max(seconds, key=seconds.__getitem__, default=None)
+
+    def _seconds(self, chunk: Chunk) -> float:
+        tail = self.tail(chunk)
+        return tail.seconds(chunk.image_id) if tail is not None else 0.0
+
+    def tail(self, chunk: Chunk) -> Tail | None:
+        """Of images that this worker may do; None while there is enough that nobody has begun."""
+        kind = speeds.kind_of(ChunkKind.DENOISE, chunk.job)
+        key = (chunk.job.room_id, kind, is_young(chunk))
+        if key not in self._tails:
+            self._tails[key] = self._make_tail(chunk.job, kind, is_young(chunk))
+        return self._tails[key]
+
+    def _make_tail(self, job: Job, kind: Kind, young: bool) -> Tail | None:
+        if len(self._ready) + 1 < MANY_WORKERS:
+            return None
+        hands = [self.worker.pk, *(other.pk for other in self._others(job, young))]
+        paces = {pk: self._measured.seconds(pk, kind) for pk in hands}
+        known = {pk: pace for pk, pace in paces.items() if pace}
+        if self.worker.pk not in known or len(known) < MANY_WORKERS:
+            return None
+        fresh = self._fresh_kinds
+        if len(fresh) >= len(known) or ChunkKind.ENCODE in fresh:
+            return None
+        return Tail(known, self._images(known))
+
+    def _others(self, job: Job, young: bool) -> list[Worker]:
+        """Who may have this worker's images: those that can do nothing that it cannot do itself,
+        else it would not know what keeps them, and idle ones while they are expected to come."""
+        idle = set() if young else {other.pk for other in self.rivals.idle}
+        return [
+            other
+            for other in self._ready
+            if other.pk not in idle
+            and may_do(other, job)
+            and set(other.model_names) <= set(self.worker.model_names)
+            and not (other.room_id is None and self._another_room_waits)
+        ]
+
+    def _images(self, hands: Iterable[UUID]) -> Iterator[Left]:
+        least: dict[Kind, float | None] = {}
+        for pk, step, job_id in self._unfinished:
+            job = self._jobs[job_id]
+            kinds = [speeds.kind_of(stage, job) for stage in (ChunkKind.DENOISE, ChunkKind.DECODE)]
+            for kind in kinds:
+                if kind not in least:
+                    paces = [self._measured.seconds(hand, kind) for hand in hands]
+                    least[kind] = min((pace for pace in paces if pace is not None), default=None)
+            a_step, a_decode = (least[kind] for kind in kinds)
+            if a_step is None:
+                continue
+            chunk = self._computed.get(pk)
+            done, decoded = self._progress(chunk, step, kinds) if chunk else (step, 0.0)
+            seconds = (job.steps - done) * a_step + (1 - decoded) * (a_decode or 0.0)
+            yield Left(pk, seconds, chunk.worker_id if chunk else None)
+
+    def _progress(self, chunk: _Computed, step: int, kinds: list[Kind]) -> tuple[float, float]:
+        """Steps and the share of the decoding that are done, by the clock: not every step is heard
+        of."""
+        decodes = chunk.kind == ChunkKind.DECODE
+        pace = self._measured.seconds(chunk.worker_id, kinds[decodes])
+        if not pace:
+            return step, 0.0
+        passed = max(0.0, (timezone.now() - chunk.leased_at).total_seconds()) / pace
+        if decodes:
+            return step, min(1.0, passed)
+        return max(step, min(chunk.stop, chunk.start + passed)), 0.0
+
+    @property
+    def _measured(self) -> speeds.Speeds:
+        return self.rivals.measured
+
+    @cached_property
+    def _ready(self) -> list[Worker]:
+        return list(
+            Worker.objects.online().filter(state=WorkerState.READY).exclude(pk=self.worker.pk)
+        )
+
+    @cached_property
+    def _leased(self) -> dict[UUID, _Computed]:
+        """What is computed now, by worker."""
+        leased = Chunk.objects.filter(state=ChunkState.LEASED)
+        rows = map(_Computed._make, leased.values_list(*_Computed._fields))
+        return {row.worker_id: row for row in rows}
+
+    @cached_property
+    def _computed(self) -> dict[int, _Computed]:
+        of_images = (row for row in self._leased.values() if row.kind != ChunkKind.CHECK)
+        return {row.image_id: row for row in of_images if row.image_id is not None}
+
+    @cached_property
+    def _fresh_kinds(self) -> list[str]:
+        """No more than are enough to know that there are enough."""
+        fresh = _fresh(open_to(self.worker)).values_list("kind", flat=True)
+        return list(fresh[: len(self._ready) + 1])
+
+    @cached_property
+    def _unfinished(self) -> list[tuple[int, int, UUID]]:
+        """(image, steps done, job), less what waits for checks."""
+        unfinished = Image.objects.filter(
+            _of_its_jobs(self.worker), state__in=[ImageState.QUEUED, ImageState.RUNNING], picture=""
+        ).exclude(job__conditioning="")
+        in_order = unfinished.order_by("job__created_at", "job_id", "index")
+        return list(in_order.values_list("pk", "step", "job_id"))
+
+    @cached_property
+    def _jobs(self) -> dict[UUID, Job]:
+        return Job.objects.in_bulk({job_id for _image, _step, job_id in self._unfinished})
+
+    @cached_property
+    def _another_room_waits(self) -> bool:
+        """Whether the server's workers have something to do that this one does not know."""
+        if self.worker.room_id is None:
+            return False
+        live = Chunk.objects.filter(
+            state__in=CHUNK_LIVE, job__room__paused=False, job__room__server_helps=True
+        )
+        return live.exclude(job__room_id=self.worker.room_id).exists()
 
 
 class _Rivals:
@@ -224,22 +440,22 @@ class _Rivals:
     def clearly_faster(self, one: UUID, other: UUID | None, job: Job) -> bool:
         """Compared by steps, of which most of the work is made."""
         kind = speeds.kind_of(ChunkKind.DENOISE, job)
-        ours, theirs = self._measured.seconds(one, kind), self._measured.seconds(other, kind)
+        ours, theirs = self.measured.seconds(one, kind), self.measured.seconds(other, kind)
         return ours is not None and theirs is not None and ours * CLEARLY_FASTER < theirs
 
     def _for(self, chunk: Chunk) -> Iterator[Worker]:
         if is_young(chunk):
-            for rival in self._idle:
+            for rival in self.idle:
                 able = may_do(rival, chunk.job)
                 if able and self.clearly_faster(rival.pk, self.worker.pk, chunk.job):
                     yield rival
 
     @cached_property
-    def _idle(self) -> list[Worker]:
+    def idle(self) -> list[Worker]:
         return idle_workers(besides=self.worker.pk)
 
     @cached_property
-    def _measured(self) -> speeds.Speeds:
+    def measured(self) -> speeds.Speeds:
         return speeds.Speeds()
 
 

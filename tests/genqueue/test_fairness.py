@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from genqueue import actions, protocol, sweeper
+from genqueue import actions, fairness, protocol, sweeper
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind
 from genqueue.models import Chunk, Job, Turn, Worker
@@ -174,6 +174,104 @@ class TestBeginning:
         Worker.objects.filter(pk=fast.id).update(state="ready")
         assert fast.claim() is None
         assert slow.claim().kind == ChunkKind.DECODE
+
+
+class TestTheTail:
+    """What slow workers would hold up is left to faster ones, when nearly everything is begun."""
+
+    SECONDS_A_CHUNK = 2.5
+
+    @pytest.fixture(autouse=True)
+    def two_are_many(self, monkeypatch):
+        monkeypatch.setattr(fairness, "MANY_WORKERS", 2)
+
+    def known(self, name, factor):
+        hand = new_worker(name)
+        measured(hand, factor)
+        return hand
+
+    def do_chunk(self, hand):
+        return hand.do_next(self.SECONDS_A_CHUNK)
+
+    def test_is_left_to_a_fast_worker_that_is_busy(self, alice):
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        assert fast.claim().index == 0
+        assert slow.claim() is None
+
+    def test_is_not_left_for_ever(self, alice):
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        fast.claim()
+        Chunk.objects.update(created_at=a_while_ago())
+        assert slow.claim().index == 1
+
+    def test_is_not_left_by_one_of_a_few(self, alice, monkeypatch):
+        monkeypatch.setattr(fairness, "MANY_WORKERS", 3)
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        fast.claim()
+        assert slow.claim().index == 1
+
+    def test_is_not_left_while_there_is_enough_to_begin(self, alice):
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        submit(alice, num_images=4)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        fast.claim()
+        assert slow.claim().index == 1
+
+    def test_is_not_left_to_one_that_has_more_to_do_elsewhere(self, alice, bob):
+        """Whoever can do other models too is not waited for."""
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        Worker.objects.filter(pk=fast.id).update(model_names=["tiny", "huge"])
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        fast.claim()
+        assert slow.claim().index == 1
+
+    def test_is_exchanged_so_that_both_end_at_the_same_time(self, alice):
+        fast, slow = self.known("fast", 10), self.known("slow", 20)
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        for _ in range(2):  # twice as many steps in the same time
+            assert self.do_chunk(fast).index == 0
+            assert self.do_chunk(slow).index == 1
+        at_fast, at_slow = fast.claim(), slow.claim()
+        assert (at_fast.stop, at_slow.stop) == (6, 3)
+        slow.finish(at_slow, self.SECONDS_A_CHUNK)
+        fast.finish(at_fast, self.SECONDS_A_CHUNK)
+        assert slow.claim() is None
+        assert fast.claim().index == 1
+        assert slow.claim().index == 0
+
+    def test_takes_as_many_queries_with_many_workers(self, alice):
+        taken = []
+        for count in (4, 16):
+            with transaction.atomic():
+                taken.append(self.queries_of_a_claim(alice, count))
+                transaction.set_rollback(True)
+        assert taken[0] == taken[1]
+
+    def queries_of_a_claim(self, alice, count):
+        hands = [self.known(f"{count} {number}", 10 + number) for number in range(count)]
+        slow = self.known(f"{count} slow", 100)
+        submit(alice, num_images=count + 1)
+        hands[0].do_next(1.0)
+        for hand in hands:
+            self.do_chunk(hand)
+        for hand in hands:
+            assert hand.claim() is not None
+        with CaptureQueriesContext(connection) as queries:
+            assert slow.claim() is None
+        return len(queries)
 
 
 class TestAFaultyWorker:

@@ -3,18 +3,28 @@
 // The order: the client served least recently, then that client's jobs in order, then the images of
 // a job in order. One turn is one image (with the encoding, for the first of a job). A worker stays
 // with its image until it is done, unless a clearly faster worker is idle: that one also begins
-// before slower ones. Checks come first: they are short, and who waits for them waits with a finished
-// picture. Twin of queue/genqueue/fairness.py, for one room.
+// before slower ones. When nearly everything is begun, slow workers leave what they would hold up to
+// faster ones, and these leave what slow ones can end in time (tail.js). Checks come first: they are
+// short, and who waits for them waits with a finished picture. Twin of queue/genqueue/fairness.py, for
+// one room.
 //
 // A worker whose person wants it so (`ownFirst`) looks among that person's chunks first, by the same
 // rules, and among all others only when there it finds nothing.
 
 import { isTrusted, mayCheck } from './checks.js';
-import { Speeds, speedKey } from './cutting.js';
+import { CHUNK_SECONDS, Speeds, speedKey, stepsOfChunk } from './cutting.js';
+import { unfinishedImages } from './records.js';
+import { Tail } from './tail.js';
+import { jobEnded } from './transitions.js';
 
 /** A chunk waits this long for the worker that has its latent in memory. */
 export const RESERVED_MS = 2000;
 export const CLEARLY_FASTER = 1.3;
+/** An image is left to faster workers until those that compute must have asked again. */
+export const LEFT_MS = RESERVED_MS + CHUNK_SECONDS * 1000;
+/** With fewer workers nobody waits for one that is busy: what people are told of when their pictures
+ * will be done knows nothing of it. */
+export const MANY_WORKERS = 5;
 /** A check waits so long for a tab that is trusted, where one is there that may make it. */
 export const TRUSTED_FIRST_MS = 10e3;
 
@@ -33,12 +43,16 @@ export class Fairness {
   #records;
   #now;
   #speeds;
+  #leased; // chunks, by worker
+  #tails = new Map();
 
   /** @param {import('./records.js').Records} records @param {number} now ms */
   constructor(records, now) {
     this.#records = records;
     this.#now = now;
     this.#speeds = new Speeds(records.workers);
+    const leased = [...records.chunks.values()].filter(({ state }) => state === 'leased');
+    this.#leased = new Map(leased.map((chunk) => [chunk.worker, chunk]));
   }
 
   /**
@@ -55,12 +69,17 @@ export class Fairness {
   }
 
   #nextOf(chunks, worker) {
-    const own = oldest(chunks.filter((chunk) => this.#keeper(chunk) === worker.id));
-    if (own && !this.#isTakenOver(own, worker)) return own;
-    const orphan = oldest(chunks.filter((chunk) => this.#isOrphan(chunk)));
-    if (orphan) return orphan;
+    const own = newest(chunks.filter((chunk) => this.#keeper(chunk) === worker.id));
     const [fresh] = this.inOrder(chunks.filter((chunk) => this.isFresh(chunk)));
-    if (fresh) return this.#rivalsWant(fresh, worker) ? null : fresh;
+    if (own && !this.#isTakenOver(own, worker) && !this.#isLate(own, worker.id, worker)) {
+      return this.#needed(chunks, fresh, own, worker) ?? own;
+    }
+    const orphans = chunks.filter((chunk) => this.#isOrphan(chunk));
+    const orphan = oldest(orphans.filter((chunk) => !this.#isLate(chunk, worker.id, worker)));
+    if (orphan) return orphan;
+    if (fresh && !this.#isLate(fresh, worker.id, worker)) {
+      return this.#rivalsWant(fresh, worker) ? null : fresh;
+    }
     return this.#takenOver(chunks, worker);
   }
 
@@ -125,7 +144,10 @@ export class Fairness {
     const young = this.openTo(worker).filter((chunk) => isYoung(chunk, this.#now));
     const left = this.#pending().filter((chunk) => this.#mayDo(worker, chunk)
       && this.#isLeftToTrusted(worker, chunk));
+    const late = this.openTo(worker).filter((chunk) => chunk.image !== null
+      && !isYoung(chunk, this.#now) && this.#now - chunk.createdAt <= LEFT_MS);
     const times = [
+      ...late.map(({ createdAt }) => createdAt + LEFT_MS + 1),
       ...young.map(({ createdAt }) => createdAt + RESERVED_MS + 1),
       ...left.map(({ createdAt }) => createdAt + TRUSTED_FIRST_MS),
     ];
@@ -166,16 +188,116 @@ export class Fairness {
     return image.state === 'running' && image.worker === null;
   }
 
-  /** An image of another worker: of one that does not come, or is clearly slower than we are. */
+  /** An image of another worker: of one that does not come, leaves it, or is clearly slower. */
   #takenOver(chunks, worker) {
-    const held = chunks.filter((chunk) => this.#keeper(chunk) !== null).sort(byAge);
-    for (const chunk of held) {
-      if (!isYoung(chunk, this.#now)) return chunk;
-      if (chunk.kind === 'denoise' // of a decoding the latent stays where it is
-        && this.#clearlyFaster(worker.id, this.#keeper(chunk), chunk)
-        && !this.#rivalsWant(chunk, worker)) return chunk;
+    const held = chunks.filter((chunk) => ![null, worker.id].includes(this.#keeper(chunk)));
+    return this.#longest(held.sort(byAge).filter((chunk) => {
+      if (this.#isLate(chunk, worker.id, worker)) return false;
+      if (!isYoung(chunk, this.#now)) return true;
+      return chunk.kind === 'denoise' // of a decoding the latent stays where it is
+        && (this.#isLeft(chunk, worker)
+          || this.#clearlyFaster(worker.id, this.#keeper(chunk), chunk))
+        && !this.#rivalsWant(chunk, worker);
+    }), worker);
+  }
+
+  /** What this worker leaves its own image for: a longer one that slower workers have left. */
+  #needed(chunks, fresh, own, worker) {
+    const tail = own.kind === 'denoise' ? this.#tail(own, worker) : null;
+    if (!tail) return null;
+    const left = chunks.filter((chunk) => chunk === fresh || this.#isLeft(chunk, worker));
+    return this.#longest(left.filter((chunk) => chunk.kind === 'denoise'
+      && tail.isNeededAt(worker.id, nameOf(own), nameOf(chunk))
+      && !this.#rivalsWant(chunk, worker)), worker);
+  }
+
+  #longest(chunks, worker) {
+    let [longest, most] = [null, -1];
+    for (const chunk of chunks) {
+      const seconds = this.#tail(chunk, worker)?.seconds(nameOf(chunk)) ?? 0;
+      if (seconds > most) [longest, most] = [chunk, seconds];
     }
-    return null;
+    return longest;
+  }
+
+  /** Whether its worker computes another image now, or had better leave it. */
+  #isLeft(chunk, worker) {
+    const keeper = this.#keeper(chunk);
+    if (chunk.kind !== 'denoise' || keeper === worker.id || !this.#tail(chunk, worker)) return false;
+    if (keeper === null) return this.#isOrphan(chunk);
+    return this.#leased.has(keeper) || this.#isLate(chunk, keeper, worker);
+  }
+
+  /** Whether faster workers would have this image too late if `by` did its next chunk, as far as
+   * `worker` knows, who asks. It is not left to them for ever. */
+  #isLate(chunk, by, worker) {
+    if (chunk.kind !== 'denoise' || this.#now - chunk.createdAt > LEFT_MS) return false;
+    const tail = this.#tail(chunk, worker);
+    if (!tail) return false;
+    const { settings } = this.#records.jobs.get(chunk.job);
+    const key = speedKey('denoise', settings);
+    const pace = this.#speeds.seconds(by, key);
+    if (pace === null) return false;
+    const left = settings.steps - this.#records.imageOf(chunk).step;
+    const range = Math.min(left, stepsOfChunk(this.#speeds.measured(by, key)));
+    const decode = range < left ? 0 : this.#speeds.seconds(by, speedKey('decode', settings)) ?? 0;
+    return tail.isTooSlow(nameOf(chunk), by, range * pace + decode);
+  }
+
+  /** What is left to do, as far as this worker knows, and who does it; null while there is enough
+   * that nobody has begun. Of the others those count that can do nothing else than it can itself,
+   * else it would not know what keeps them; and idle ones while they are expected to come. */
+  #tail(chunk, worker) {
+    const { settings } = this.#records.jobs.get(chunk.job);
+    const key = speedKey('denoise', settings);
+    const young = isYoung(chunk, this.#now);
+    const name = `${worker.id} ${young} ${key}`;
+    if (!this.#tails.has(name)) this.#tails.set(name, this.#makeTail(worker, key, young));
+    return this.#tails.get(name);
+  }
+
+  #makeTail(worker, key, young) {
+    const idle = new Set(young ? [] : this.#idle(worker));
+    const others = this.#present(worker).filter((other) => !idle.has(other)
+      && other.models.every((model) => worker.models.includes(model)));
+    const paces = new Map([worker, ...others].map(({ id }) => [id, this.#speeds.seconds(id, key)])
+      .filter(([, pace]) => pace));
+    if (!paces.has(worker.id) || paces.size < MANY_WORKERS) return null;
+    const fresh = this.openTo(worker).filter((chunk) => this.isFresh(chunk));
+    if (fresh.length >= paces.size || fresh.some(({ kind }) => kind === 'encode')) return null;
+    return new Tail(paces, this.#imagesLeft(worker, [...paces.keys()]));
+  }
+
+  #imagesLeft(worker, ids) {
+    const leased = new Map([...this.#leased.values()].map((chunk) => [nameOf(chunk), chunk]));
+    const paces = new Map();
+    const fastest = (key) => {
+      if (!paces.has(key)) paces.set(key, leastOf(ids.map((id) => this.#speeds.seconds(id, key))));
+      return paces.get(key);
+    };
+    const encoded = [...this.#records.jobs.values()].filter((job) => job.conditioning !== null
+      && !jobEnded(job) && worker.models.includes(job.settings.model));
+    return encoded.flatMap((job) => {
+      const keys = ['denoise', 'decode'].map((kind) => speedKey(kind, job.settings));
+      const [aStep, aDecode] = keys.map(fastest);
+      if (aStep === null) return [];
+      return unfinishedImages(job).filter(({ picture }) => picture === null).map((image) => {
+        const name = nameOf({ job: job.id, image: image.index });
+        const chunk = leased.get(name);
+        const [step, decoded] = chunk ? this.#progress(chunk, image, keys) : [image.step, 0];
+        const seconds = (job.settings.steps - step) * aStep + (1 - decoded) * (aDecode ?? 0);
+        return { name, seconds, worker: chunk?.worker ?? null };
+      });
+    });
+  }
+
+  /** Steps and the share of the decoding that are done, by the clock: not every step is heard of. */
+  #progress(chunk, image, keys) {
+    const pace = this.#speeds.seconds(chunk.worker, keys[chunk.kind === 'decode' ? 1 : 0]);
+    if (!pace) return [image.step, 0];
+    const passed = Math.max(0, this.#now - chunk.leasedAt) / 1000 / pace;
+    if (chunk.kind === 'decode') return [image.step, Math.min(1, passed)];
+    return [Math.max(image.step, Math.min(chunk.stop, chunk.start + passed)), 0];
   }
 
   /** Whether an idle worker that has nothing to begin takes this worker's own image over. */
@@ -219,6 +341,14 @@ export class Fairness {
 }
 
 const oldest = (chunks) => chunks.sort(byAge)[0] ?? null;
+const newest = (chunks) => chunks.sort(byAge).at(-1) ?? null;
+/** Of those that are known. */
+const leastOf = (numbers) => {
+  const known = numbers.filter((one) => one !== null);
+  return known.length ? Math.min(...known) : null;
+};
+/** Of a chunk's image. */
+const nameOf = ({ job, image }) => `${job} ${image}`;
 
 function compare(one, other) {
   for (let i = 0; i < one.length; i++) {

@@ -114,3 +114,16 @@ def test_a_history_with_checks_gives_the_same_on_the_database(run, seed):
         seed,
     )
     assert play(calls, checks=True) is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("factors", [[1, 1.5, 2, 2.5, 4], [1, 1, 2, 2, 2]], ids=str)
+def test_the_end_of_a_batch_is_the_same_on_the_database(run, factors):
+    """Who leaves which image to whom follows from numbers that both must compute alike."""
+    told = run(
+        "const { batch } = await module('./tails.js'); return batch(1, args[0]);",
+        {"factors": factors, "images": 6, "steps": 12},
+    )
+    assert told["calls"][-1]["gives"]["state"] == "done"
+    assert told["moved"] >= 3
+    assert play(told["calls"]) is None

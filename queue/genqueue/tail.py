@@ -1,0 +1,103 @@
+"""When nearly everything is begun: who should have which image, so that all end early.
+
+Unfinished images are done no sooner than the k longest of them by the k fastest workers, whatever k
+is; by always giving the longest to the fastest that is also reached (the level algorithm of
+Horvath, Lam and Sethi, 1977). But images move only between chunks, and each time their latent does.
+So this says who has to change: nobody, while the k longest leave the k fastest more time than it
+would cost them to wait until this worker has done its next chunk.
+
+Knows neither the database nor a clock. Twin of static/js/work/queue/tail.js.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+# What is not worth an image's way, in steps of the fastest worker.
+NOT_WORTH_STEPS = 0.4
+# In chunks: until another one that is fast enough has asked.
+NEXT_CHUNKS = 1.5
+
+
+class Left(NamedTuple):
+    """An unfinished image. seconds: that the fastest worker needs for the rest of it.
+    worker: who computes it at this moment."""
+
+    name: Hashable
+    seconds: float
+    worker: UUID | None
+
+
+class _Top(NamedTuple):
+    """Of the k longest images and the k fastest workers. ends: seconds until these could have done
+    those.  apart: the share of them that others compute, or nobody.  speed: of one of the workers,
+    on average, where that of the fastest is 1."""
+
+    ends: float
+    apart: float
+    speed: float
+
+
+class Tail:
+    """paces: seconds of a step, by worker; not empty."""
+
+    def __init__(self, paces: Mapping[UUID, float], images: Iterable[Left]) -> None:
+        ordered = sorted(paces.values())
+        fastest = ordered[0]
+        self._not_worth = NOT_WORTH_STEPS * fastest
+        # 1 is the fastest, and all that are as fast.
+        self._ranks = {one: bisect_left(ordered, pace) + 1 for one, pace in paces.items()}
+        self._speeds = {one: fastest / pace for one, pace in paces.items()}
+        longest = sorted(images, key=lambda image: -image.seconds)
+        self._places = {image.name: place for place, image in enumerate(longest, 1)}
+        self._seconds = {image.name: image.seconds for image in longest}
+        settled = Counter(
+            max(place, self._ranks[image.worker])
+            for place, image in enumerate(longest, 1)
+            if image.worker in self._ranks
+        )
+        self._tops: list[_Top] = []  # the first is of k = 1
+        self._ends = work = speed = 0.0
+        well = 0
+        for k, image in enumerate(longest, 1):
+            work += image.seconds
+            if k <= len(ordered):
+                speed += fastest / ordered[k - 1]
+                well += settled[k]
+                self._tops.append(_Top(work / speed, (k - well) / k, speed / k))
+            self._ends = max(self._ends, work / speed)
+
+    def seconds(self, image: Hashable) -> float:
+        """That the fastest needs for the rest; 0 when it is unknown."""
+        return self._seconds.get(image, 0.0)
+
+    def is_too_slow(self, image: Hashable, worker: UUID, seconds: float) -> bool:
+        """Whether all would end later if this worker did the next chunk of the image, of so many
+        seconds, because those that are faster would have it too late."""
+        if image not in self._places or worker not in self._ranks:
+            return False
+        ours = self._speeds[worker]
+        return any(
+            top.ends + seconds * max(0.0, 1 - ours / top.speed) * top.apart
+            > self._ends + self._not_worth
+            for top in islice(self._tops, self._places[image] - 1, self._ranks[worker] - 1)
+        )
+
+    def is_needed_at(self, worker: UUID, own: Hashable, other: Hashable) -> bool:
+        """Whether a worker should leave its own image for a longer one, and the own one to slower
+        workers."""
+        if self.seconds(other) <= self.seconds(own) + settings.CHUNK_SECONDS:
+            return False
+        if own not in self._places or worker not in self._ranks:
+            return False
+        first = max(self._ranks[worker], self._places[other])
+        wait = NEXT_CHUNKS * settings.CHUNK_SECONDS
+        return any(
+            top.ends + wait * top.apart > self._ends
+            for top in islice(self._tops, first - 1, max(first, self._places[own]) - 1)
+        )

@@ -1,0 +1,101 @@
+// When nearly everything is begun: who should have which image, so that all end early.
+//
+// Unfinished images are done no sooner than the k longest of them by the k fastest workers, whatever
+// k is; by always giving the longest to the fastest that is also reached (the level algorithm of
+// Horvath, Lam and Sethi, 1977). But images move only between chunks, and each time their latent
+// does. So this says who has to change: nobody, while the k longest leave the k fastest more time
+// than it would cost them to wait until this worker has done its next chunk. Twin of
+// queue/genqueue/tail.py.
+
+import { CHUNK_SECONDS } from './cutting.js';
+
+/** What is not worth an image's way, in steps of the fastest worker. */
+const NOT_WORTH_STEPS = 0.4;
+/** Until another one that is fast enough has asked. */
+const NEXT_SECONDS = 1.5 * CHUNK_SECONDS;
+
+/**
+ * @typedef {object} Left an unfinished image
+ * @property {string} name
+ * @property {number} seconds that the fastest worker needs for the rest of it
+ * @property {string|null} worker who computes it at this moment
+ */
+
+export class Tail {
+  #ranks = new Map(); // by worker: 1 is the fastest, and all that are as fast
+  #places = new Map(); // by image: 1 is the longest
+  #seconds = new Map();
+  #speeds = new Map(); // by worker, of the fastest's
+  /** Of the k longest images and the k fastest workers. ends: seconds until these could have done
+   * those; apart: the share of them that others compute, or nobody; speed: of one of the workers,
+   * on average. The first is of no k. @type {{ends: number, apart: number, speed: number}[]} */
+  #tops = [{ ends: 0, apart: 0, speed: 1 }];
+  #ends = 0;
+  #notWorth;
+
+  /**
+   * @param {Map<string, number>} paces seconds of a step, by worker; not empty
+   * @param {Left[]} images
+   */
+  constructor(paces, images) {
+    const sorted = [...paces.values()].sort((one, other) => one - other);
+    const [fastest] = sorted;
+    this.#notWorth = NOT_WORTH_STEPS * fastest;
+    const ranks = new Map(sorted.map((pace, before) => [pace, before + 1]).reverse());
+    for (const [id, pace] of paces) {
+      this.#ranks.set(id, ranks.get(pace));
+      this.#speeds.set(id, fastest / pace);
+    }
+    const longest = images.toSorted((one, other) => other.seconds - one.seconds);
+    const settled = new Map(); // by k: how many more of the k longest are at the k fastest
+    for (const [before, { name, seconds, worker }] of longest.entries()) {
+      this.#places.set(name, before + 1);
+      this.#seconds.set(name, seconds);
+      const k = Math.max(before + 1, this.#ranks.get(worker) ?? Infinity);
+      settled.set(k, (settled.get(k) ?? 0) + 1);
+    }
+    let [work, speed, well] = [0, 0, 0];
+    for (const [before, { seconds }] of longest.entries()) {
+      const k = before + 1;
+      work += seconds;
+      if (k <= sorted.length) {
+        speed += fastest / sorted[before];
+        well += settled.get(k) ?? 0;
+        this.#tops.push({ ends: work / speed, apart: (k - well) / k, speed: speed / k });
+      }
+      this.#ends = Math.max(this.#ends, work / speed);
+    }
+  }
+
+  /** @param {string} image @returns {number} that the fastest needs for the rest; 0 when unknown */
+  seconds(image) {
+    return this.#seconds.get(image) ?? 0;
+  }
+
+  /**
+   * Whether all would end later if this worker did the next chunk of the image, because those that
+   * are faster would have it too late.
+   * @param {string} image @param {string} worker @param {number} seconds of that chunk
+   * @returns {boolean}
+   */
+  isTooSlow(image, worker, seconds) {
+    if (!this.#places.has(image) || !this.#ranks.has(worker)) return false;
+    const ours = this.#speeds.get(worker);
+    return this.#tops.slice(this.#places.get(image), this.#ranks.get(worker)).some(
+      ({ ends, apart, speed }) => (
+        ends + seconds * Math.max(0, 1 - ours / speed) * apart > this.#ends + this.#notWorth));
+  }
+
+  /**
+   * Whether a worker should leave its own image for a longer one, and the own one to slower workers.
+   * @param {string} worker @param {string} own @param {string} other images
+   * @returns {boolean}
+   */
+  isNeededAt(worker, own, other) {
+    if (this.seconds(other) <= this.seconds(own) + CHUNK_SECONDS) return false;
+    if (!this.#places.has(own) || !this.#ranks.has(worker)) return false;
+    const first = Math.max(this.#ranks.get(worker), this.#places.get(other));
+    return this.#tops.slice(first, this.#places.get(own)).some(
+      ({ ends, apart }) => ends + NEXT_SECONDS * apart > this.#ends);
+  }
+}
