@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -54,7 +55,14 @@ def _work(
     planner = ScenePlanner(glyphs, visible, seed)
     shade = np.random.default_rng(seed)
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    while not stop.is_set():
+    out.cancel_join_thread()  # at the end nobody may be there to take what is left
+    training = os.getppid()
+
+    def is_wanted() -> bool:
+        """Not when the training was killed either, which then could not say so."""
+        return not stop.is_set() and os.getppid() == training
+
+    while is_wanted():
         scenes = [planner.any_scene() for _ in range(size)]
         captions = [scene.caption for scene in scenes]
         try:
@@ -62,7 +70,7 @@ def _work(
         except ValueError:
             continue  # a rare run of long names; the next scenes are as good
         batch = Batch(plan(scenes, shade), ids, lengths)
-        while not stop.is_set():
+        while is_wanted():
             try:
                 out.put(batch, timeout=1)
                 break
