@@ -35,13 +35,12 @@ from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
 from genqueue.speeds import Kind
-from genqueue.tail import Left, Tail
+from genqueue.tail import CLEARLY_FASTER, Left, Tail
 from genqueue.transitions import CHUNK_LIVE, ChunkState, ImageState, WorkerState
 
 # A chunk waits this long for the worker that has its latent in memory. It asks again within
 # milliseconds when it is alive.
 RESERVED = timedelta(seconds=2)
-CLEARLY_FASTER = 1.3
 # With fewer workers nobody waits for one that is busy: `simulation`, which tells people when their
 # pictures will be done, knows nothing of it.
 MANY_WORKERS = 5

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
-from genqueue.fairness import CLEARLY_FASTER
+from genqueue.tail import CLEARLY_FASTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from django.conf import settings
 NOT_WORTH_STEPS = 0.4
 # In chunks: until another one that is fast enough has asked.
 NEXT_CHUNKS = 1.5
+# Less is no difference between workers: what is measured of them changes from time to time.
+CLEARLY_FASTER = 1.3
 
 
 class Left(NamedTuple):
@@ -41,6 +43,11 @@ class _Top(NamedTuple):
     ends: float
     apart: float
     speed: float
+
+
+def _slower(ours: float, theirs: float) -> float:
+    """The share of the time that it takes longer."""
+    return 1 - ours / theirs if ours * CLEARLY_FASTER < theirs else 0.0
 
 
 class Tail:
@@ -83,8 +90,7 @@ class Tail:
             return False
         ours = self._speeds[worker]
         return any(
-            top.ends + seconds * max(0.0, 1 - ours / top.speed) * top.apart
-            > self._ends + self._not_worth
+            top.ends + seconds * _slower(ours, top.speed) * top.apart > self._ends + self._not_worth
             for top in islice(self._tops, self._places[image] - 1, self._ranks[worker] - 1)
         )
 

@@ -14,12 +14,11 @@
 import { isTrusted, mayCheck } from './checks.js';
 import { CHUNK_SECONDS, Speeds, speedKey, stepsOfChunk } from './cutting.js';
 import { unfinishedImages } from './records.js';
-import { Tail } from './tail.js';
+import { CLEARLY_FASTER, Tail } from './tail.js';
 import { jobEnded } from './transitions.js';
 
 /** A chunk waits this long for the worker that has its latent in memory. */
 export const RESERVED_MS = 2000;
-export const CLEARLY_FASTER = 1.3;
 /** An image is left to faster workers until those that compute must have asked again. */
 export const LEFT_MS = RESERVED_MS + CHUNK_SECONDS * 1000;
 /** With fewer workers nobody waits for one that is busy: what people are told of when their pictures

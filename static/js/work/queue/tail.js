@@ -9,6 +9,8 @@
 
 import { CHUNK_SECONDS } from './cutting.js';
 
+/** Less is no difference between workers: what is measured of them changes from time to time. */
+export const CLEARLY_FASTER = 1.3;
 /** What is not worth an image's way, in steps of the fastest worker. */
 const NOT_WORTH_STEPS = 0.4;
 /** Until another one that is fast enough has asked. */
@@ -83,7 +85,7 @@ export class Tail {
     const ours = this.#speeds.get(worker);
     return this.#tops.slice(this.#places.get(image), this.#ranks.get(worker)).some(
       ({ ends, apart, speed }) => (
-        ends + seconds * Math.max(0, 1 - ours / speed) * apart > this.#ends + this.#notWorth));
+        ends + seconds * slower(ours, speed) * apart > this.#ends + this.#notWorth));
   }
 
   /**
@@ -99,3 +101,6 @@ export class Tail {
       ({ ends, apart }) => ends + NEXT_SECONDS * apart > this.#ends);
   }
 }
+
+/** The share of the time that it takes longer. */
+const slower = (ours, theirs) => (ours * CLEARLY_FASTER < theirs ? 1 - ours / theirs : 0);

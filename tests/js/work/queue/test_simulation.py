@@ -31,4 +31,4 @@ def test_the_slowest_of_64_does_not_hold_up_a_batch_of_one_image_each(run, sprea
     result = run(PLAY, 3, spread, 64)
     assert result["done"]
     assert 32 <= result["moved"] <= 3 * 64
-    assert result["ratio"] <= 1.2, result
+    assert result["ratio"] <= 1.25, result
