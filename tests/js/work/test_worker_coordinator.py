@@ -12,6 +12,13 @@ from tests.relay import BareRelay
 __all__ = ["bare_relay", "relay", "rtc_chromium", "tabs"]
 
 
+def three(tabs: Tabs, relay: BareRelay, *, step_ms: int) -> tuple[Member, list[Member]]:
+    """Tabs that share a queue: its holder and the other two."""
+    everybody = [member(tabs, relay, client, stepMs=step_ms) for client in "abc"]
+    holder = settled(*everybody)
+    return holder, [one for one in everybody if one is not holder]
+
+
 def test_what_one_tab_asks_for_another_one_computes(tabs: Tabs, relay: BareRelay) -> None:
     ann = member(tabs, relay, "a")
     bob = member(tabs, relay, "b", computes=False)
@@ -52,9 +59,7 @@ def test_what_each_had_before_they_met_is_in_the_one_queue(tabs: Tabs, relay: Ba
 
 @pytest.mark.parametrize("how", ["crash", "close"])
 def test_the_queue_outlives_its_holder(tabs: Tabs, relay: BareRelay, how: str) -> None:
-    everybody = [member(tabs, relay, client, stepMs=200) for client in "abc"]
-    holder = settled(*everybody)
-    others = [one for one in everybody if one is not holder]
+    holder, others = three(tabs, relay, step_ms=200)
     others[0].asks(20, steps=30)
     others[0].waits("room.jobs[0]?.images[0].step >= 14")
     if how == "crash":
@@ -70,9 +75,7 @@ def test_the_queue_outlives_its_holder(tabs: Tabs, relay: BareRelay, how: str) -
 def test_what_was_answered_outlives_a_holder_that_goes_at_once(
     tabs: Tabs, relay: BareRelay
 ) -> None:
-    everybody = [member(tabs, relay, client, stepMs=20) for client in "abc"]
-    holder = settled(*everybody)
-    others = [one for one in everybody if one is not holder]
+    holder, others = three(tabs, relay, step_ms=20)
     for seed in (21, 22):  # the first has sent out copies, so the next are not due for a while
         others[0].asks(seed)
     kill(holder)
@@ -81,29 +84,31 @@ def test_what_was_answered_outlives_a_holder_that_goes_at_once(
         one.has(21, 22)
 
 
-def without_copies(*members: Member) -> None:
-    """Copies of the room's state come, but none of the files that they name until `copies`."""
+def before_files_are_kept(members: list[Member], script: str) -> None:
+    """JavaScript that their tabs run before they keep a file that somebody else has."""
     for one in members:
         one.page.evaluate(
             """async () => {
               const { Blobs } = await import('work/blobs.js');
               const { adopt } = Blobs.prototype;
               Blobs.prototype.adopt = async function (...blob) {
-                if (!window.copies) throw new RangeError('not now');
+                SCRIPT
                 return adopt.apply(this, blob);
               };
-            }"""
+            }""".replace("SCRIPT", script)
         )
+
+
+# Copies of the room's state come, but none of the files that they name.
+NO_FILES = "if (!window.copies) throw new RangeError('not now');"
 
 
 @pytest.mark.parametrize("done", [3, 14, 20])  # of 20: without a latent, with some, with all
 def test_nothing_is_lost_when_the_holder_had_the_only_copy_of_every_file(
     tabs: Tabs, relay: BareRelay, done: int
 ) -> None:
-    everybody = [member(tabs, relay, client, stepMs=200) for client in "abc"]
-    holder = settled(*everybody)
-    others = [one for one in everybody if one is not holder]
-    without_copies(*others)
+    holder, others = three(tabs, relay, step_ms=200)
+    before_files_are_kept(others, NO_FILES)
     others[0].asks(23, steps=20)
     others[0].waits(f"room.jobs[0]?.images[0].step >= {done}")
     kill(holder)
@@ -116,20 +121,8 @@ def test_nothing_is_lost_when_the_holder_had_the_only_copy_of_every_file(
 def test_a_picture_that_is_said_to_be_done_is_not_with_its_holder_alone(
     tabs: Tabs, relay: BareRelay
 ) -> None:
-    everybody = [member(tabs, relay, client, stepMs=20) for client in "abc"]
-    holder = settled(*everybody)
-    others = [one for one in everybody if one is not holder]
-    for one in others:
-        one.page.evaluate(
-            """async () => {
-              const { Blobs } = await import('work/blobs.js');
-              const { adopt } = Blobs.prototype;
-              Blobs.prototype.adopt = async function (...blob) {
-                await new Promise((go) => setTimeout(go, 1000));
-                return adopt.apply(this, blob);
-              };
-            }"""
-        )
+    holder, others = three(tabs, relay, step_ms=20)
+    before_files_are_kept(others, "await new Promise((go) => setTimeout(go, 1000));")
     others[0].asks(26)
     others[0].waits("room.jobs[0]?.images[0].url", 30)
     kill(holder)
@@ -139,12 +132,10 @@ def test_a_picture_that_is_said_to_be_done_is_not_with_its_holder_alone(
 
 
 def test_what_the_new_holder_lacks_is_brought_by_the_others(tabs: Tabs, relay: BareRelay) -> None:
-    everybody = [member(tabs, relay, client, stepMs=200) for client in "abc"]
-    holder = settled(*everybody)
-    others = [one for one in everybody if one is not holder]
+    holder, others = three(tabs, relay, step_ms=200)
     others.sort(key=lambda one: str(one.page.evaluate("network.id")))
     successor, other = others
-    without_copies(successor)
+    before_files_are_kept([successor], NO_FILES)
     other.asks(24, steps=30)
     other.waits("room.jobs[0]?.images[0].step >= 14")
     time.sleep(0.5)  # until it has what a copy of the state named

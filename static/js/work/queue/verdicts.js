@@ -143,8 +143,7 @@ export class Verdicts {
       move('chunk', live, live.state, 'cancelled');
       chunks.delete(live.id);
     }
-    const next = all ? { kind: 'decode' } : { kind: 'denoise', start: step, stop: steps };
-    this.#records.addChunk({ job: job.id, image: image.index, ...next }, this.#now());
+    this.#records.addNextChunk(job, image, this.#now());
   }
 
   /** Nobody can compute it again: its files are lost, or every checker failed at it.
