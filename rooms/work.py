@@ -2,9 +2,9 @@
 
 - A tab holds at most one lease. Its messages name chunk and attempt; what does not name the lease
   that this very socket holds changes nothing and is answered with `work.lost`.
-- An idle tab has said `work.claim` once. Whenever anything changes in the room it is looked whether
-  there is a chunk for it; whenever it holds one, whether the chunk is still its own. So a cancelled
-  job ends within one step, without being asked.
+- An idle tab has said `work.claim` once. Whenever something opens in the room it is looked whether
+  that is for it; whenever it holds a chunk, whether that is still its own (`rooms.board`). So a
+  cancelled job ends within one step, without being asked.
 - What comes as bytes is checked before it is stored (`genqueue.handing`). Three faults in a row
   and the tab is no worker any more.
 - When the socket closes, everything goes back at once.
@@ -30,6 +30,8 @@ from genqueue.faults import Fault
 from genqueue.problems import Problem
 from genqueue.protocol import Lease, LeaseLostError
 from genqueue.shutting_out import network_hash
+from genqueue.tabs import Standing
+from rooms.board import Board, board_of
 from rooms.messages import (
     MessageError,
     ToPage,
@@ -50,8 +52,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often changes in the room make it look, which costs the database two or three readings
-LOOK_SECONDS_HOLDING, LOOK_SECONDS_IDLE = 0.1, 0.3
+# What was open and not for this tab may be for it later: how often that is tried
+TRY_AGAIN_SECONDS = 0.3
 STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
 MOST_FAULTS_IN_A_ROW = 3
 MOST_AT_HAND = 16
@@ -96,7 +98,10 @@ class TabWork:
         self._progress_at = self._heard_at = 0.0
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
-        self._looked_at = 0.0
+        self._board: Board | None = None  # of its room, while it is a worker
+        self._open: frozenset[tuple[int, int]] | None = None  # why it looks; None: it was asked
+        self._tried: frozenset[tuple[int, int]] = frozenset()
+        self._tried_at = 0.0
         self._next_look: asyncio.TimerHandle | None = None
         self._attendant: asyncio.Task[None] | None = None
 
@@ -143,12 +148,28 @@ class TabWork:
                 await upload.finish()
 
     def hint(self) -> None:
-        """Something may have changed: look soon, once for all hints that come meanwhile."""
-        if self._worker_id is None or self._next_look is not None:
-            return
-        gap = LOOK_SECONDS_HOLDING if self._lease else LOOK_SECONDS_IDLE
-        seconds = max(0.0, self._looked_at + gap - time.monotonic())
-        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_now)
+        """Something may have changed."""
+        if self._board is not None:
+            self._board.hint()
+
+    def look_at(self, now: Standing) -> None:
+        """The board was read: look, if that may concern this tab. It was read a moment ago, so
+        what it says of this tab is asked once more before it counts."""
+        lease = self._lease
+        held = lease is None or (lease.chunk_id, lease.attempt, lease.worker_id) in now.leased
+        if not held or self._worker_id not in now.ready:
+            self._news.set()
+        elif lease is None and self._waits is not None and now.open:
+            gap = self._tried_at + TRY_AGAIN_SECONDS - time.monotonic()
+            if gap <= 0 or not now.open <= self._tried:
+                self._open = now.open
+                self._news.set()
+            else:
+                self._look_in(gap)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_now)
 
     def _look_now(self) -> None:
         self._next_look = None
@@ -156,9 +177,9 @@ class TabWork:
 
     async def beat(self) -> None:
         """The tab is alive; also when lost hints are found."""
-        if self._worker_id is None:
+        if self._worker_id is None or self._board is None:
             return
-        self._news.set()
+        self._board.check()
         now = time.monotonic()
         if now - self._heard_at < settings.HEARTBEAT_SECONDS - 1:
             return
@@ -196,6 +217,8 @@ class TabWork:
         self._faults = 0
         self._heard_at = time.monotonic()
         self._attendant = asyncio.create_task(self._attend(worker_id))
+        self._board = board_of(self.room_id)
+        self._board.enter(self)
         await self._socket.is_worker(worker_id)
         await self._socket.say(
             WorkWelcome(
@@ -227,6 +250,9 @@ class TabWork:
     async def _leave(self) -> None:
         worker_id, self._worker_id = self._worker_id, None
         self._lease = self._waits = self._upload = None
+        if self._board is not None:
+            self._board.leave(self)
+            self._board = None
         if worker_id is None:
             return
         self._news.set()  # the attendant sees that it is over
@@ -249,7 +275,7 @@ class TabWork:
         at_hand = _at_hand(message)
         if isinstance(own_first := message.get("own_first"), bool):
             await self._put_own_first(own_first)
-        self._waits = at_hand
+        self._waits, self._open = at_hand, None
         self._news.set()
 
     async def _put_own_first(self, first: bool) -> None:
@@ -270,7 +296,6 @@ class TabWork:
             async with self._lock:
                 if self._worker_id != worker_id:
                     return
-                self._looked_at = time.monotonic()
                 try:
                     await self._look(worker_id)
                 except Exception:
@@ -286,12 +311,14 @@ class TabWork:
             if not await database_sync_to_async(tabs.holds)(self._lease):
                 await self._lost(self._lease)
         elif self._waits is not None:
-            lease, later = await database_sync_to_async(tabs.next_lease)(worker_id)
+            among, self._open = self._open, None
+            self._tried, self._tried_at = among or frozenset(), time.monotonic()
+            lease, later = await database_sync_to_async(tabs.next_lease)(worker_id, among)
             if lease is not None:
                 await self._hand_out(lease, self._waits)
             elif later:
                 seconds = fairness.RESERVED.total_seconds() + 0.1
-                asyncio.get_running_loop().call_later(seconds, self.hint)
+                asyncio.get_running_loop().call_later(seconds, self._news.set)
 
     async def _hand_out(self, lease: Lease, at_hand: "InMemory") -> None:
         from genqueue import files, handing

@@ -95,14 +95,19 @@ class Lease:
 
 
 def claim(worker_id: UUID) -> Lease | None:
-    """The next chunk for this worker, or None when there is none (or the worker is not ready)."""
+    """The next chunk for this worker, or None when there is none (or the worker is not ready).
+
+    It is chosen before the transaction: most who ask get nothing, and would wait for everybody who
+    writes. Who was second to choose a chunk does not move it, and chooses again.
+    """
+    ready = Worker.objects.filter(pk=worker_id, state=WorkerState.READY)
     for _ in range(CLAIM_RACES):
+        worker = ready.first()
+        chunk = fairness.next_chunk(worker) if worker else None
+        if worker is None or chunk is None:
+            return None
         with transaction.atomic():
-            worker = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-            chunk = fairness.next_chunk(worker) if worker else None
-            if worker is None or chunk is None:
-                return None
-            if lock_job(chunk.job_id):
+            if lock_job(chunk.job_id) and ready.exists():
                 lease = _lease(chunk, worker) if not chunk.check_of_id else _check(chunk, worker)
                 if lease is not None:
                     return lease

@@ -9,6 +9,7 @@ by somebody else (`checks`).
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -29,6 +30,7 @@ from genqueue.transitions import ChunkState, WorkerState
 
 LONGEST_DEVICE: Final = 120
 MOST_PACKAGES: Final = 8
+MOST_OPEN_KNOWN: Final = 100
 
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
@@ -162,15 +164,46 @@ def holds(lease: Lease) -> bool:
     return rows.exists()
 
 
-def next_lease(worker_id: UUID) -> tuple[Lease | None, bool]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What concerns the workers of a room at one moment.
+
+    ready: those that may lease.  leased: chunk, attempt and worker.  open: chunk and attempt, the
+    newest ones; for some workers they may be none.
+    """
+
+    ready: frozenset[UUID]
+    leased: frozenset[tuple[int, int, UUID]]
+    open: frozenset[tuple[int, int]]
+
+
+def standing(room_id: str) -> Standing:
+    ready = Worker.objects.filter(room_id=room_id, state=WorkerState.READY).order_by()
+    live = Chunk.objects.filter(job__room_id=room_id).order_by("-pk")
+    leased = live.filter(state=ChunkState.LEASED, worker__isnull=False)
+    pending = live.filter(state=ChunkState.PENDING).values_list("pk", "attempt")
+    return Standing(
+        ready=frozenset(ready.values_list("pk", flat=True)),
+        leased=frozenset(leased.values_list("pk", "attempt", "worker_id")),
+        open=frozenset(pending[:MOST_OPEN_KNOWN]),
+    )
+
+
+def next_lease(
+    worker_id: UUID, among: Collection[tuple[int, int]] | None = None
+) -> tuple[Lease | None, bool]:
     """The next chunk for this tab, and, without one, whether something open was left to a faster
     worker, which may not come.
 
-    It looks before it claims: most changes in a room are nothing for this tab, and a claim would
-    wait for everybody who writes.
+    among: what was open when somebody looked, chunk and attempt; when all of it has been taken
+    since, there is nothing.
     """
-    row = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-    if row is None or not fairness.open_to(row).exists():
-        return None, False
+    if among is not None:
+        looked_at = Chunk.objects.filter(pk__in=[pk for pk, _attempt in among])
+        if not looked_at.filter(state=ChunkState.PENDING).exists():
+            return None, False
     lease = protocol.claim(worker_id)
-    return lease, lease is None
+    if lease is not None:
+        return lease, False
+    row = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
+    return None, row is not None and fairness.has_open(row)
