@@ -52,8 +52,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What was open and not for this tab may be for it later: how often that is tried
-TRY_AGAIN_SECONDS = 0.3
+# What was open and not for this tab may be for it later: how often that is tried, and at last when
+# a faster worker that it was left to has not come
+TRY_AGAIN_SECONDS, TRY_AT_LAST_SECONDS = 0.3, fairness.RESERVED.total_seconds() + 0.1
+# So soon asks who computes the image that an open chunk is of
+KEPT_SECONDS = 0.2
 STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
 MOST_FAULTS_IN_A_ROW = 3
 MOST_AT_HAND = 16
@@ -99,7 +102,8 @@ class TabWork:
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
         self._board: Board | None = None  # of its room, while it is a worker
-        self._open: frozenset[tuple[int, int]] | None = None  # why it looks; None: it was asked
+        self._asked = False  # to look, and not because something is open
+        self._seen: frozenset[tuple[int, int]] = frozenset()  # what is open
         self._tried: frozenset[tuple[int, int]] = frozenset()
         self._tried_at = 0.0
         self._next_look: asyncio.TimerHandle | None = None
@@ -159,17 +163,22 @@ class TabWork:
         held = lease is None or (lease.chunk_id, lease.attempt, lease.worker_id) in now.leased
         if not held or self._worker_id not in now.ready:
             self._news.set()
-        elif lease is None and self._waits is not None and now.open:
+        elif lease is None and self._waits is not None:
+            self._seen = now.open | now.kept
             gap = self._tried_at + TRY_AGAIN_SECONDS - time.monotonic()
-            if gap <= 0 or not now.open <= self._tried:
-                self._open = now.open
+            if now.open and (gap <= 0 or not now.open <= self._tried):
                 self._news.set()
-            else:
-                self._look_in(gap)
+            elif self._seen:
+                self._look_in(gap if self._seen <= self._tried else KEPT_SECONDS)
 
     def _look_in(self, seconds: float) -> None:
-        if self._next_look is None:
-            self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_now)
+        """Unless it looks sooner anyhow."""
+        loop = asyncio.get_running_loop()
+        if self._next_look is not None:
+            if self._next_look.when() <= loop.time() + seconds:
+                return
+            self._next_look.cancel()
+        self._next_look = loop.call_later(seconds, self._look_now)
 
     def _look_now(self) -> None:
         self._next_look = None
@@ -275,7 +284,7 @@ class TabWork:
         at_hand = _at_hand(message)
         if isinstance(own_first := message.get("own_first"), bool):
             await self._put_own_first(own_first)
-        self._waits, self._open = at_hand, None
+        self._waits, self._asked = at_hand, True
         self._news.set()
 
     async def _put_own_first(self, first: bool) -> None:
@@ -311,14 +320,17 @@ class TabWork:
             if not await database_sync_to_async(tabs.holds)(self._lease):
                 await self._lost(self._lease)
         elif self._waits is not None:
-            among, self._open = self._open, None
-            self._tried, self._tried_at = among or frozenset(), time.monotonic()
-            lease, later = await database_sync_to_async(tabs.next_lease)(worker_id, among)
+            asked, self._asked = self._asked, False
+            self._tried = frozenset() if asked else self._seen
+            self._tried_at = time.monotonic()
+            among = None if asked else self._seen
+            lease = await database_sync_to_async(tabs.next_lease)(worker_id, among)
             if lease is not None:
                 await self._hand_out(lease, self._waits)
-            elif later:
-                seconds = fairness.RESERVED.total_seconds() + 0.1
-                asyncio.get_running_loop().call_later(seconds, self._news.set)
+            elif asked:
+                self.hint()  # from now on it looks when something opens
+            elif among:
+                self._look_in(TRY_AT_LAST_SECONDS)
 
     async def _hand_out(self, lease: Lease, at_hand: "InMemory") -> None:
         from genqueue import files, handing
@@ -331,6 +343,7 @@ class TabWork:
             return
         except files.FileLostError as error:
             await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error), error.name)
+            self._asked = True
             self._news.set()
             return
         parcel = direct.Parcel(b"", [])

@@ -513,19 +513,22 @@ def queue_of(worker_id: UUID) -> str:
     return f"work-{worker_id}"
 
 
-def wake_workers(besides: UUID | None = None) -> None:
+def wake_workers(besides: UUID | None = None, job: Job | None = None) -> None:
     """On commit, send a message to every idle Celery worker that could lease something.
 
+    job: whose chunks alone it can be about, with its room.
     besides: a worker that asks again by itself. So do those that load or compute now, when they
     have done, and tabs, whose sockets hear of every change (`rooms.work`). A broker that cannot be
     reached loses the message and nothing else: the sweeper sends another.
     """
-    transaction.on_commit(lambda: _send_wake_ups(besides), robust=True)
+    transaction.on_commit(lambda: _send_wake_ups(besides, job), robust=True)
 
 
-def _send_wake_ups(besides: UUID | None) -> None:
+def _send_wake_ups(besides: UUID | None, job: Job | None) -> None:
     ready = Worker.objects.online().filter(state=WorkerState.READY, kind=WorkerKind.CELERY)
     others = [worker for worker in ready if worker.pk != besides]
+    if job is not None:
+        others = [worker for worker in others if may_do(worker, job)]
     for worker in _Now().idle(others):
         if has_open(worker):
             wake(worker.pk)

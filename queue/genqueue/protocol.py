@@ -186,7 +186,8 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
     events.announce(job.room_id)
     goes_on = image is not None and image.worker_id == worker.pk
     if not goes_on:
-        fairness.wake_workers(besides=worker.pk)  # who left this to us may take what is next
+        # who left this to us may take what is next
+        fairness.wake_workers(besides=worker.pk, job=chunk.job)
     if goes_on and fairness.is_young(chunk):
         return replace(lease, began_at=chunk.created_at)
     return lease
@@ -298,7 +299,7 @@ def complete(lease: Lease, result: bytes, seconds: float, received: int = 0, sen
         if lease.kind == ChunkKind.DENOISE:
             finishing.count(steps_done=lease.stop - lease.start)
         finishing.finish_ready(job)
-        fairness.wake_workers(besides=lease.worker_id)
+        fairness.wake_workers(besides=lease.worker_id, job=job)
 
 
 def _stored(lease: Lease, result: bytes) -> str:

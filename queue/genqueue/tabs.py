@@ -168,32 +168,38 @@ def holds(lease: Lease) -> bool:
 class Standing:
     """What concerns the workers of a room at one moment.
 
-    ready: those that may lease.  leased: chunk, attempt and worker.  open: chunk and attempt, the
-    newest ones; for some workers they may be none.
+    ready: those that may lease.  leased: chunk, attempt and worker.
+    open: chunk and attempt of what somebody may lease, the newest ones; not everybody may.
+    kept: those that wait for who computes their image, and is about to ask.
     """
 
     ready: frozenset[UUID]
     leased: frozenset[tuple[int, int, UUID]]
     open: frozenset[tuple[int, int]]
+    kept: frozenset[tuple[int, int]]
 
 
 def standing(room_id: str) -> Standing:
     ready = Worker.objects.filter(room_id=room_id, state=WorkerState.READY).order_by()
     live = Chunk.objects.filter(job__room_id=room_id).order_by("-pk")
     leased = live.filter(state=ChunkState.LEASED, worker__isnull=False)
-    pending = live.filter(state=ChunkState.PENDING).values_list("pk", "attempt")
+    pending = live.filter(state=ChunkState.PENDING)
+    rows = pending.values_list("pk", "attempt", "image__worker_id", "created_at")
+    young_since = timezone.now() - fairness.RESERVED
+    opened = {
+        (pk, attempt): keeper is not None and created_at >= young_since
+        for pk, attempt, keeper, created_at in rows[:MOST_OPEN_KNOWN]
+    }
     return Standing(
         ready=frozenset(ready.values_list("pk", flat=True)),
         leased=frozenset(leased.values_list("pk", "attempt", "worker_id")),
-        open=frozenset(pending[:MOST_OPEN_KNOWN]),
+        open=frozenset(chunk for chunk, kept in opened.items() if not kept),
+        kept=frozenset(chunk for chunk, kept in opened.items() if kept),
     )
 
 
-def next_lease(
-    worker_id: UUID, among: Collection[tuple[int, int]] | None = None
-) -> tuple[Lease | None, bool]:
-    """The next chunk for this tab, and, without one, whether something open was left to a faster
-    worker, which may not come.
+def next_lease(worker_id: UUID, among: Collection[tuple[int, int]] | None = None) -> Lease | None:
+    """The next chunk for this tab.
 
     among: what was open when somebody looked, chunk and attempt; when all of it has been taken
     since, there is nothing.
@@ -201,9 +207,5 @@ def next_lease(
     if among is not None:
         looked_at = Chunk.objects.filter(pk__in=[pk for pk, _attempt in among])
         if not looked_at.filter(state=ChunkState.PENDING).exists():
-            return None, False
-    lease = protocol.claim(worker_id)
-    if lease is not None:
-        return lease, False
-    row = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-    return None, row is not None and fairness.has_open(row)
+            return None
+    return protocol.claim(worker_id)
