@@ -102,6 +102,7 @@ class TabWork:
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
         self._board: Board | None = None  # of its room, while it is a worker
+        self._doubted = False  # whether it may compute, and what it holds
         self._asked = False  # to look, and not because something is open
         self._seen: frozenset[tuple[int, int]] = frozenset()  # what is open
         self._tried: frozenset[tuple[int, int]] = frozenset()
@@ -162,6 +163,7 @@ class TabWork:
         lease = self._lease
         held = lease is None or (lease.chunk_id, lease.attempt, lease.worker_id) in now.leased
         if not held or self._worker_id not in now.ready:
+            self._doubted = True
             self._news.set()
         elif lease is None and self._waits is not None:
             self._seen = now.open | now.kept
@@ -311,15 +313,19 @@ class TabWork:
                     log.exception("a tab could not be served; the next beat tries again")
 
     async def _look(self, worker_id: UUID) -> None:
-        try:
-            await database_sync_to_async(tabs.stand)(worker_id, self.client_id)
-        except Problem as problem:
-            await self._dismiss(problem)
-            return
-        if self._lease is not None:
-            if not await database_sync_to_async(tabs.holds)(self._lease):
-                await self._lost(self._lease)
-        elif self._waits is not None:
+        if self._doubted:
+            self._doubted = False
+            try:
+                await database_sync_to_async(tabs.stand)(worker_id, self.client_id)
+            except Problem as problem:
+                await self._dismiss(problem)
+                return
+            if self._lease is not None:
+                if not await database_sync_to_async(tabs.holds)(self._lease):
+                    await self._lost(self._lease)
+                return
+            self._asked = True
+        if self._lease is None and self._waits is not None:
             asked, self._asked = self._asked, False
             self._tried = frozenset() if asked else self._seen
             self._tried_at = time.monotonic()
