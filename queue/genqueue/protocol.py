@@ -99,11 +99,13 @@ def claim(worker_id: UUID) -> Lease | None:
     for _ in range(CLAIM_RACES):
         with transaction.atomic():
             worker = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-            chunk = fairness.next_chunk(worker) if worker else None
-            if worker is None or chunk is None:
+            found = fairness.next_chunk(worker) if worker else None
+            if worker is None or found is None:
                 return None
+            chunk, steps = found
             if lock_job(chunk.job_id):
-                lease = _lease(chunk, worker) if not chunk.check_of_id else _check(chunk, worker)
+                checks_it = chunk.check_of_id is not None
+                lease = _check(chunk, worker) if checks_it else _lease(chunk, worker, steps)
                 if lease is not None:
                     return lease
     return None
@@ -147,7 +149,7 @@ def _take(lease: Lease, **values: object) -> bool:
     )
 
 
-def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
+def _lease(chunk: Chunk, worker: Worker, steps: int) -> Lease | None:
     job = Job.objects.get(pk=chunk.job_id)
     image = Image.objects.get(pk=chunk.image_id) if chunk.image_id else None
     start, stop, latent = chunk.start, chunk.stop, None
@@ -157,7 +159,7 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
             latent = newest.latent
         if chunk.kind == ChunkKind.DENOISE:
             start = newest.step if newest is not None else 0
-            stop = min(job.steps, start + speeds.steps_in_a_chunk(worker, job))
+            stop = min(job.steps, start + steps)
     fresh = image is not None and image.put_back > 0
     draft = _draft(chunk, worker, job, image)
     lease = replace(draft, start=start, stop=stop, latent=latent, fresh=fresh)
