@@ -130,14 +130,27 @@ def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
     return bool(ours and (last_try or young)) or (failed_here and bool(able))
 
 
-def next_chunk(worker: Worker) -> Chunk | None:
+class Next(NamedTuple):
+    """What a worker should lease now. steps: how many of them at most, of a `denoise` chunk."""
+
+    chunk: Chunk
+    steps: int
+
+
+def next_chunk(worker: Worker) -> Next | None:
     """The chunk this worker should lease now, or None."""
     now = _Now()
     chunks, check = _open_to(worker, now)
     if check is not None:
-        return check
+        return Next(check, 0)
     view = _View(worker, chunks, now)
-    chunks = chunks.select_related("job__room", "image")
+    chunk = _next_chunk(chunks.select_related("job__room", "image"), worker, view)
+    if chunk is None:
+        return None
+    return Next(chunk, view.steps(chunk) if chunk.kind == ChunkKind.DENOISE else 0)
+
+
+def _next_chunk(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
     if worker.own_first:
         asked_here = _next_of(chunks.filter(job__client=worker.client), worker, view)
         if asked_here is not None:
@@ -225,9 +238,10 @@ def _needed(
     )
 
 
-def left_for() -> timedelta:
-    """An image is left to faster workers until those that compute must have asked again."""
-    return RESERVED + timedelta(seconds=settings.CHUNK_SECONDS)
+def left_for(seconds_a_step: float) -> timedelta:
+    """An image is left to faster workers until those that compute must have asked again: a slow
+    worker waits as long as its step would take."""
+    return RESERVED + timedelta(seconds=max(settings.CHUNK_SECONDS, seconds_a_step))
 
 
 def is_young(chunk: Chunk) -> bool:
@@ -294,23 +308,32 @@ class _View:
         self._tails: dict[tuple[str, Kind, bool], Tail | None] = {}
 
     def is_late(self, chunk: Chunk, by: UUID) -> bool:
-        """Whether faster workers would have this image too late if `by` did its next chunk. It is
-        not left to them for ever."""
-        if chunk.kind != ChunkKind.DENOISE or timezone.now() - chunk.created_at > left_for():
-            return False
-        tail = self.tail(chunk)
+        """Whether faster workers would have this image too late if `by` did its next chunk, or
+        whether that would be the last of all. It is not left to them for ever."""
+        tail = self.tail(chunk) if chunk.kind == ChunkKind.DENOISE else None
         if tail is None:
             return False
         assert chunk.image is not None
-        kind = speeds.kind_of(ChunkKind.DENOISE, chunk.job)
-        pace = self._measured.seconds(by, kind)
-        if pace is None:
+        pace = self._measured.seconds(by, speeds.kind_of(ChunkKind.DENOISE, chunk.job))
+        if pace is None or timezone.now() - chunk.created_at > left_for(pace):
             return False
         left = chunk.job.steps - chunk.image.step
-        steps = min(left, speeds.steps_of_chunk(self._measured.measured(by, kind)))
+        steps = min(left, self._steps(chunk, by, tail))
         decoding = speeds.kind_of(ChunkKind.DECODE, chunk.job)
         decode = 0.0 if steps < left else self._measured.seconds(by, decoding) or 0.0
-        return tail.is_too_slow(chunk.image_id, by, steps * pace + decode)
+        seconds = steps * pace + decode
+        return tail.is_too_slow(chunk.image_id, by, seconds, last=steps == left)
+
+    def steps(self, chunk: Chunk) -> int:
+        """How many this worker should do of a `denoise` chunk until it asks again."""
+        tail = self.tail(chunk)
+        if tail is None:
+            return speeds.steps_in_a_chunk(self.worker, chunk.job)
+        return self._steps(chunk, self.worker.pk, tail)
+
+    def _steps(self, chunk: Chunk, by: UUID, tail: Tail) -> int:
+        measured = self._measured.measured(by, speeds.kind_of(ChunkKind.DENOISE, chunk.job))
+        return speeds.steps_of_chunk(measured, tail.range_seconds(by))
 
     def is_left(self, chunk: Chunk) -> bool:
         """Whether its worker computes another image now, or had better leave it."""

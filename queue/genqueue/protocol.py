@@ -103,12 +103,14 @@ def claim(worker_id: UUID) -> Lease | None:
     ready = Worker.objects.filter(pk=worker_id, state=WorkerState.READY)
     for _ in range(CLAIM_RACES):
         worker = ready.first()
-        chunk = fairness.next_chunk(worker) if worker else None
-        if worker is None or chunk is None:
+        found = fairness.next_chunk(worker) if worker else None
+        if worker is None or found is None:
             return None
+        chunk, steps = found
         with transaction.atomic():
             if lock_job(chunk.job_id) and ready.exists():
-                lease = _lease(chunk, worker) if not chunk.check_of_id else _check(chunk, worker)
+                checks_it = chunk.check_of_id is not None
+                lease = _check(chunk, worker) if checks_it else _lease(chunk, worker, steps)
                 if lease is not None:
                     return lease
     return None
@@ -152,7 +154,7 @@ def _take(lease: Lease, **values: object) -> bool:
     )
 
 
-def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
+def _lease(chunk: Chunk, worker: Worker, steps: int) -> Lease | None:
     job = Job.objects.get(pk=chunk.job_id)
     image = Image.objects.get(pk=chunk.image_id) if chunk.image_id else None
     start, stop, latent = chunk.start, chunk.stop, None
@@ -162,7 +164,7 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
             latent = newest.latent
         if chunk.kind == ChunkKind.DENOISE:
             start = newest.step if newest is not None else 0
-            stop = min(job.steps, start + speeds.steps_in_a_chunk(worker, job))
+            stop = min(job.steps, start + steps)
     fresh = image is not None and image.put_back > 0
     draft = _draft(chunk, worker, job, image)
     lease = replace(draft, start=start, stop=stop, latent=latent, fresh=fresh)

@@ -56,11 +56,12 @@ def steps_in_a_chunk(worker: Worker, job: Job) -> int:
     return steps_of_chunk(row.seconds if row else None)
 
 
-def steps_of_chunk(seconds_a_step: float | None) -> int:
-    """The same for a measured speed, None when there is none."""
+def steps_of_chunk(seconds_a_step: float | None, seconds: float | None = None) -> int:
+    """The same for a measured speed, None when there is none, and a chunk of so many seconds."""
     if not seconds_a_step:
         return STEPS_BEFORE_ANY_MEASUREMENT
-    return max(1, round(settings.CHUNK_SECONDS / seconds_a_step))
+    whole = settings.CHUNK_SECONDS if seconds is None else seconds
+    return max(1, round(whole / seconds_a_step))
 
 
 class Speeds:

@@ -19,7 +19,14 @@ from uuid import UUID
 from django.conf import settings
 
 # What is not worth an image's way, in steps of the fastest worker.
-NOT_WORTH_STEPS = 0.4
+NOT_WORTH_STEPS = 0.2
+# What the last image may end later than all could, in steps of the fastest worker.
+LATE_STEPS = 0.5
+# Images can move this often until all could end, but for the shortest ranges.
+RANGES_LEFT = 30
+SHORTEST_CHUNKS = 1 / 3
+# Nor is it worth leaving an image for one that is not so much longer, for the fastest; in chunks.
+LONGER_CHUNKS = 0.5
 # In chunks: until another one that is fast enough has asked.
 NEXT_CHUNKS = 1.5
 # Less is no difference between workers: what is measured of them changes from time to time.
@@ -56,7 +63,8 @@ class Tail:
     def __init__(self, paces: Mapping[UUID, float], images: Iterable[Left]) -> None:
         ordered = sorted(paces.values())
         fastest = ordered[0]
-        self._not_worth = NOT_WORTH_STEPS * fastest
+        self._a_step = fastest
+        self._slowest = fastest / ordered[-1]
         # 1 is the fastest, and all that are as fast.
         self._ranks = {one: bisect_left(ordered, pace) + 1 for one, pace in paces.items()}
         self._speeds = {one: fastest / pace for one, pace in paces.items()}
@@ -83,21 +91,37 @@ class Tail:
         """That the fastest needs for the rest; 0 when it is unknown."""
         return self._seconds.get(image, 0.0)
 
-    def is_too_slow(self, image: Hashable, worker: UUID, seconds: float) -> bool:
-        """Whether all would end later if this worker did the next chunk of the image, of so many
-        seconds, because those that are faster would have it too late."""
+    def range_seconds(self, worker: UUID) -> float:
+        """How long this worker should compute until it asks again: the sooner all could end, the
+        shorter, unless it is as fast as all others, who would not take its image."""
+        whole = float(settings.CHUNK_SECONDS)
+        ours = self._speeds.get(worker)
+        if ours is None or not (_slower(ours, 1.0) or _slower(self._slowest, ours)):
+            return whole
+        return min(whole, max(SHORTEST_CHUNKS * whole, self._ends / RANGES_LEFT))
+
+    def is_too_slow(self, image: Hashable, worker: UUID, seconds: float, *, last: bool) -> bool:
+        """Whether all would end later if this worker did the next chunk of the image, because those
+        that are faster would have it too late, or because there it ends when all could be done.
+
+        seconds: of that chunk, with the decoding where it is the last.
+        """
         if image not in self._places or worker not in self._ranks:
             return False
         ours = self._speeds[worker]
+        if last and _slower(ours, 1.0) and seconds > self._ends + LATE_STEPS * self._a_step:
+            return True
+        limit = self._ends + NOT_WORTH_STEPS * self._a_step
         return any(
-            top.ends + seconds * _slower(ours, top.speed) * top.apart > self._ends + self._not_worth
+            top.ends + seconds * _slower(ours, top.speed) * top.apart > limit
             for top in islice(self._tops, self._places[image] - 1, self._ranks[worker] - 1)
         )
 
     def is_needed_at(self, worker: UUID, own: Hashable, other: Hashable) -> bool:
         """Whether a worker should leave its own image for a longer one, and the own one to slower
         workers."""
-        if self.seconds(other) <= self.seconds(own) + settings.CHUNK_SECONDS:
+        longer = LONGER_CHUNKS * settings.CHUNK_SECONDS
+        if self.seconds(other) <= self.seconds(own) + longer:
             return False
         if own not in self._places or worker not in self._ranks:
             return False

@@ -1,17 +1,30 @@
 """Whose turn it is, who keeps an image, and whether what people are told comes true."""
 
 import time
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from genqueue import actions, fairness, protocol, sweeper
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind
 from genqueue.models import Chunk, Job, Turn, Worker
 from genqueue.representation import job_as_json
-from tests.genqueue.conftest import a_while_ago, measured, new_worker, settings_of
+from genqueue.tail import Left, Tail
+from genqueue.transitions import ChunkState
+from tests.genqueue.conftest import (
+    SIDE,
+    a_while_ago,
+    measured,
+    new_worker,
+    seconds_of,
+    settings_of,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
 
@@ -242,15 +255,62 @@ class TestTheTail:
         submit(alice, num_images=2)
         fast.do_next(1.0)
         for _ in range(2):  # twice as many steps in the same time
-            assert self.do_chunk(fast).index == 0
+            for _ in range(2):
+                assert fast.do_next(self.SECONDS_A_CHUNK / 2).index == 0
             assert self.do_chunk(slow).index == 1
-        at_fast, at_slow = fast.claim(), slow.claim()
+        at_slow = slow.claim()
+        fast.do_next(self.SECONDS_A_CHUNK / 2)
+        at_fast = fast.claim()
         assert (at_fast.stop, at_slow.stop) == (6, 3)
         slow.finish(at_slow, self.SECONDS_A_CHUNK)
-        fast.finish(at_fast, self.SECONDS_A_CHUNK)
+        fast.finish(at_fast, self.SECONDS_A_CHUNK / 2)
         assert slow.claim() is None
         assert fast.claim().index == 1
         assert slow.claim().index == 0
+
+    def test_is_left_as_long_as_a_step_of_the_slow_one_takes(self, alice):
+        fast, slow = self.known("fast", 10), self.known("slow", 100)
+        submit(alice, num_images=2)
+        fast.do_next(1.0)
+        self.do_chunk(fast)
+        fast.claim()
+        step = seconds_of(ChunkKind.DENOISE, 100, SIDE)
+        assert step > settings.CHUNK_SECONDS + 4
+        waiting = Chunk.objects.filter(state=ChunkState.PENDING)
+        long_ago = timezone.now() - fairness.RESERVED - timedelta(seconds=step)
+        waiting.update(created_at=long_ago + timedelta(seconds=4))
+        assert slow.claim() is None
+        waiting.update(created_at=long_ago)
+        assert slow.claim().index == 1
+
+    @pytest.mark.parametrize(("steps", "other", "given"), [
+        (400, 4, 12), (200, 4, 9), (40, 4, 4),  # three seconds, a thirtieth of what is left, one
+        (200, 2, 12), (40, 2, 12),  # another one that is as fast would not take it
+    ])  # fmt: skip
+    def test_goes_in_shorter_ranges_the_sooner_all_could_end(self, alice, steps, other, given):
+        hand = self.known("hand", 2)
+        self.known("other", other)
+        submit(alice, num_images=2, steps=steps)
+        hand.do_next(0.2)
+        lease = hand.claim()
+        assert lease.stop - lease.start == given
+
+    @pytest.mark.parametrize(("seconds", "last", "too_slow"), [
+        (4.4, True, False), (4.6, True, True), (4.6, False, False),
+    ])  # fmt: skip
+    def test_is_left_by_a_slow_one_that_would_end_the_last(self, seconds, last, too_slow):
+        fast, slow = uuid4(), uuid4()
+        images = [Left("long", 3.0, fast), Left("short", 2.0, None)]
+        tail = Tail({fast: 1.0, slow: 4.0}, images)  # all could end in 4 s
+        assert tail.is_too_slow("short", slow, seconds, last=last) is too_slow
+        assert not tail.is_too_slow("short", fast, seconds, last=last)
+
+    def test_is_exchanged_for_one_that_is_longer_by_half_a_chunk(self):
+        fast, slow = uuid4(), uuid4()
+        for longer, needed in ((1.4, False), (1.6, True)):
+            images = [Left("other", 4.0 + longer, None), Left("own", 4.0, None)]
+            tail = Tail({fast: 1.0, slow: 2.0}, images)
+            assert tail.is_needed_at(fast, "own", "other") is needed
 
     def test_takes_as_many_queries_with_many_workers(self, alice):
         taken = []

@@ -1,4 +1,5 @@
-// How much one worker is given at a time: about CHUNK_SECONDS of its measured speed.
+// How much one worker is given at a time: about CHUNK_SECONDS of its measured speed, less near the end
+// of a batch (tail.js).
 //
 // Measured seconds per step, encode and decode also tell who is clearly faster, and what is to be
 // expected when. Twin of queue/genqueue/speeds.py.
@@ -42,13 +43,14 @@ export function record(speeds, kind, settings, steps, seconds) {
 }
 
 /**
- * How many steps this worker does in about CHUNK_SECONDS; few until that is measured.
+ * How many steps this worker does in about so long; few until that is measured.
  * @param {number|null|undefined} secondsAStep
+ * @param {number} [seconds]
  * @returns {number} at least 1
  */
-export function stepsOfChunk(secondsAStep) {
+export function stepsOfChunk(secondsAStep, seconds = CHUNK_SECONDS) {
   if (!secondsAStep) return STEPS_BEFORE_ANY_MEASUREMENT;
-  return Math.max(1, roundHalfEven(CHUNK_SECONDS / secondsAStep));
+  return Math.max(1, roundHalfEven(seconds / secondsAStep));
 }
 
 /** All measured speeds, as they are now. */

@@ -19,8 +19,6 @@ import { jobEnded } from './transitions.js';
 
 /** A chunk waits this long for the worker that has its latent in memory. */
 export const RESERVED_MS = 2000;
-/** An image is left to faster workers until those that compute must have asked again. */
-export const LEFT_MS = RESERVED_MS + CHUNK_SECONDS * 1000;
 /** With fewer workers nobody waits for one that is busy: what people are told of when their pictures
  * will be done knows nothing of it. */
 export const MANY_WORKERS = 5;
@@ -143,10 +141,10 @@ export class Fairness {
     const young = this.openTo(worker).filter((chunk) => isYoung(chunk, this.#now));
     const left = this.#pending().filter((chunk) => this.#mayDo(worker, chunk)
       && this.#isLeftToTrusted(worker, chunk));
-    const late = this.openTo(worker).filter((chunk) => chunk.image !== null
-      && !isYoung(chunk, this.#now) && this.#now - chunk.createdAt <= LEFT_MS);
+    const late = this.openTo(worker).filter((chunk) => chunk.kind === 'denoise'
+      && !isYoung(chunk, this.#now)).map((chunk) => this.#leftUntil(chunk, worker.id));
     const times = [
-      ...late.map(({ createdAt }) => createdAt + LEFT_MS + 1),
+      ...late.filter((until) => until >= this.#now).map((until) => until + 1),
       ...young.map(({ createdAt }) => createdAt + RESERVED_MS + 1),
       ...left.map(({ createdAt }) => createdAt + TRUSTED_FIRST_MS),
     ];
@@ -227,20 +225,49 @@ export class Fairness {
     return this.#leased.has(keeper) || this.#isLate(chunk, keeper, worker);
   }
 
-  /** Whether faster workers would have this image too late if `by` did its next chunk, as far as
-   * `worker` knows, who asks. It is not left to them for ever. */
+  /** Whether faster workers would have this image too late if `by` did its next chunk, or whether that
+   * would be the last of all, as far as `worker` knows, who asks. It is not left to them for ever. */
   #isLate(chunk, by, worker) {
-    if (chunk.kind !== 'denoise' || this.#now - chunk.createdAt > LEFT_MS) return false;
+    if (chunk.kind !== 'denoise' || this.#now > this.#leftUntil(chunk, by)) return false;
     const tail = this.#tail(chunk, worker);
-    if (!tail) return false;
+    const next = tail && this.#nextRange(chunk, by, worker);
+    return next !== null && tail.isTooSlow(nameOf(chunk), by, next.seconds, next.isLast);
+  }
+
+  /** Until those that compute must have asked again: a slow worker waits as long as its step would
+   * take. @returns {number} ms */
+  #leftUntil(chunk, by) {
     const { settings } = this.#records.jobs.get(chunk.job);
-    const key = speedKey('denoise', settings);
-    const pace = this.#speeds.seconds(by, key);
-    if (pace === null) return false;
+    const pace = this.#speeds.seconds(by, speedKey('denoise', settings)) ?? 0;
+    return chunk.createdAt + RESERVED_MS + 1000 * Math.max(CHUNK_SECONDS, pace);
+  }
+
+  /** How long `by` would have this image, as far as `worker` knows: null when that was never measured,
+   * with the decoding where it would be the last range. */
+  #nextRange(chunk, by, worker) {
+    const { settings } = this.#records.jobs.get(chunk.job);
+    const pace = this.#speeds.seconds(by, speedKey('denoise', settings));
+    if (pace === null) return null;
     const left = settings.steps - this.#records.imageOf(chunk).step;
-    const range = Math.min(left, stepsOfChunk(this.#speeds.measured(by, key)));
-    const decode = range < left ? 0 : this.#speeds.seconds(by, speedKey('decode', settings)) ?? 0;
-    return tail.isTooSlow(nameOf(chunk), by, range * pace + decode);
+    const range = Math.min(left, this.#rangeOf(chunk, by, worker));
+    const isLast = range === left;
+    const decode = isLast ? this.#speeds.seconds(by, speedKey('decode', settings)) ?? 0 : 0;
+    return { seconds: range * pace + decode, isLast };
+  }
+
+  /**
+   * @param {import('./records.js').Chunk} chunk of steps that this worker is about to lease
+   * @param {import('./records.js').Worker} worker
+   * @returns {number} how many steps
+   */
+  stepsFor(chunk, worker) {
+    return this.#rangeOf(chunk, worker.id, worker);
+  }
+
+  #rangeOf(chunk, by, worker) {
+    const { settings } = this.#records.jobs.get(chunk.job);
+    const measured = this.#speeds.measured(by, speedKey('denoise', settings));
+    return stepsOfChunk(measured, this.#tail(chunk, worker)?.rangeSeconds(by));
   }
 
   /** What is left to do, as far as this worker knows, and who does it; null while there is enough

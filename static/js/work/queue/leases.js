@@ -11,7 +11,7 @@
 // A refused call changes nothing, so everything is checked before the first record is touched.
 
 import { Checks } from './checks.js';
-import { record, speedKey, stepsOfChunk } from './cutting.js';
+import { record } from './cutting.js';
 import { Fairness, isYoung } from './fairness.js';
 import { Finishing, forgetWork } from './finishing.js';
 import { CHECKPOINTS_KEPT, unfinishedImages } from './records.js';
@@ -75,13 +75,15 @@ export class Leases {
     if (worker?.state !== 'ready') return null;
     const now = this.#now();
     this.#heard(worker, now);
-    const chunk = new Fairness(this.#records, now).nextChunk(worker);
+    const fairness = new Fairness(this.#records, now);
+    const chunk = fairness.nextChunk(worker);
     if (!chunk) return null;
-    return chunk.kind === 'check' ? this.#leaseCheck(chunk, worker, now)
-      : this.#lease(chunk, worker, now);
+    if (chunk.kind === 'check') return this.#leaseCheck(chunk, worker, now);
+    const steps = chunk.kind === 'denoise' ? fairness.stepsFor(chunk, worker) : 0;
+    return this.#lease(chunk, worker, steps, now);
   }
 
-  #lease(chunk, worker, now) {
+  #lease(chunk, worker, steps, now) {
     const records = this.#records;
     const job = records.jobs.get(chunk.job);
     const image = chunk.image === null ? null : records.imageOf(chunk);
@@ -90,8 +92,7 @@ export class Leases {
     let { start, stop } = chunk;
     if (chunk.kind === 'denoise') {
       start = newest?.step ?? 0;
-      const measured = worker.speeds[speedKey('denoise', job.settings)]?.seconds;
-      stop = Math.min(job.settings.steps, start + stepsOfChunk(measured));
+      stop = Math.min(job.settings.steps, start + steps);
     }
     move('chunk', chunk, 'pending', 'leased', {
       worker: worker.id,

@@ -12,7 +12,14 @@ import { CHUNK_SECONDS } from './cutting.js';
 /** Less is no difference between workers: what is measured of them changes from time to time. */
 export const CLEARLY_FASTER = 1.3;
 /** What is not worth an image's way, in steps of the fastest worker. */
-const NOT_WORTH_STEPS = 0.4;
+const NOT_WORTH_STEPS = 0.2;
+/** What the last image may end later than all could, in steps of the fastest worker. */
+const LATE_STEPS = 0.5;
+/** Images can move this often until all could end, but for the shortest ranges. */
+const RANGES_LEFT = 30;
+const SHORTEST_SECONDS = CHUNK_SECONDS / 3;
+/** Nor is it worth leaving an image for one that is not so much longer, for the fastest. */
+const LONGER_SECONDS = CHUNK_SECONDS / 2;
 /** Until another one that is fast enough has asked. */
 const NEXT_SECONDS = 1.5 * CHUNK_SECONDS;
 
@@ -33,7 +40,8 @@ export class Tail {
    * on average. The first is of no k. @type {{ends: number, apart: number, speed: number}[]} */
   #tops = [{ ends: 0, apart: 0, speed: 1 }];
   #ends = 0;
-  #notWorth;
+  #slowest; // speed, of the fastest's
+  #aStep; // seconds of the fastest
 
   /**
    * @param {Map<string, number>} paces seconds of a step, by worker; not empty
@@ -42,7 +50,8 @@ export class Tail {
   constructor(paces, images) {
     const sorted = [...paces.values()].sort((one, other) => one - other);
     const [fastest] = sorted;
-    this.#notWorth = NOT_WORTH_STEPS * fastest;
+    this.#aStep = fastest;
+    this.#slowest = fastest / sorted.at(-1);
     const ranks = new Map(sorted.map((pace, before) => [pace, before + 1]).reverse());
     for (const [id, pace] of paces) {
       this.#ranks.set(id, ranks.get(pace));
@@ -75,17 +84,31 @@ export class Tail {
   }
 
   /**
+   * How long this worker should compute until it asks again: the sooner all could end, the shorter,
+   * unless it is as fast as all others, who would not take its image.
+   * @param {string} worker @returns {number} seconds
+   */
+  rangeSeconds(worker) {
+    const ours = this.#speeds.get(worker);
+    if (ours === undefined || !(slower(ours, 1) || slower(this.#slowest, ours))) return CHUNK_SECONDS;
+    return Math.min(CHUNK_SECONDS, Math.max(SHORTEST_SECONDS, this.#ends / RANGES_LEFT));
+  }
+
+  /**
    * Whether all would end later if this worker did the next chunk of the image, because those that
-   * are faster would have it too late.
-   * @param {string} image @param {string} worker @param {number} seconds of that chunk
+   * are faster would have it too late, or because there it ends when all could be done.
+   * @param {string} image @param {string} worker
+   * @param {number} seconds of that chunk, with the decoding where it is the last
+   * @param {boolean} isLast
    * @returns {boolean}
    */
-  isTooSlow(image, worker, seconds) {
+  isTooSlow(image, worker, seconds, isLast) {
     if (!this.#places.has(image) || !this.#ranks.has(worker)) return false;
     const ours = this.#speeds.get(worker);
+    if (isLast && slower(ours, 1) && seconds > this.#ends + LATE_STEPS * this.#aStep) return true;
     return this.#tops.slice(this.#places.get(image), this.#ranks.get(worker)).some(
       ({ ends, apart, speed }) => (
-        ends + seconds * slower(ours, speed) * apart > this.#ends + this.#notWorth));
+        ends + seconds * slower(ours, speed) * apart > this.#ends + NOT_WORTH_STEPS * this.#aStep));
   }
 
   /**
@@ -94,7 +117,7 @@ export class Tail {
    * @returns {boolean}
    */
   isNeededAt(worker, own, other) {
-    if (this.seconds(other) <= this.seconds(own) + CHUNK_SECONDS) return false;
+    if (this.seconds(other) <= this.seconds(own) + LONGER_SECONDS) return false;
     if (!this.#places.has(own) || !this.#ranks.has(worker)) return false;
     const first = Math.max(this.#ranks.get(worker), this.#places.get(other));
     return this.#tops.slice(first, this.#places.get(own)).some(

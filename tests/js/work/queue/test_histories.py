@@ -117,7 +117,9 @@ def test_a_history_with_checks_gives_the_same_on_the_database(run, seed):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("factors", [[1, 1.5, 2, 2.5, 4], [1, 1, 2, 2, 2]], ids=str)
+@pytest.mark.parametrize(
+    "factors", [[1, 1.5, 2, 2.5, 4], [1, 1, 2, 2, 2], [0.4, 0.4, 0.5, 3, 7]], ids=str
+)
 def test_the_end_of_a_batch_is_the_same_on_the_database(run, factors):
     """Who leaves which image to whom follows from numbers that both must compute alike."""
     told = run(
