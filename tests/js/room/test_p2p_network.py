@@ -308,7 +308,7 @@ def test_a_relay_that_refused_is_met_again_and_nobody_notices(
 def test_a_relay_that_has_refused_for_long_is_met_within_30_seconds_where_it_is_the_only_one(
     tabs: Tabs, careless_relay: CarelessRelay
 ) -> None:
-    """With another one that is open there is time: after eight times it is asked again in 20 minutes."""
+    """With another one open there is time: after eight refusals it would be 15 minutes."""
     two = tabs.join(2, own_clock=True, room=ROOM, relays=[careless_relay.url])
     careless_relay.refuse()
     for _ in range(8):

@@ -1,9 +1,10 @@
-"""Who is there and cannot be met, and a computer whose clock is wrong: known as long as it is true."""
+"""Who is there and cannot be met, and a clock that is wrong: known as long as it is true."""
 
 import time
 from datetime import datetime, timedelta
 
 import pytest
+
 from tests.js.room.conftest import bare_relay, careless_relay, relay, rtc_chromium, tabs
 from tests.js.room.relays import CarelessRelay
 from tests.js.room.tabs import Tab, Tabs, all_meet
@@ -17,7 +18,9 @@ ROOM = "kitchen"
 NO_WAY = """window.apart = true;
 const Native = RTCPeerConnection;
 window.RTCPeerConnection = class extends Native {
-  addIceCandidate(candidate) { return apart ? Promise.resolve() : super.addIceCandidate(candidate); }
+  addIceCandidate(candidate) {
+    return apart ? Promise.resolve() : super.addIceCandidate(candidate);
+  }
   setRemoteDescription({ type, sdp }) {
     const heard = apart ? sdp.replaceAll(/^a=candidate.*\\r\\n/gm, '') : sdp;
     return super.setRemoteDescription({ type, sdp: heard }).then(() => { window.heard = true; });
@@ -153,7 +156,8 @@ def test_relays_say_it_in_words_of_their_own(tabs: Tabs) -> None:
         """async (all) => {
           const { Supervisor } = await import('room/supervisor.js');
           return all.map((words) => {
-            const socket = Object.assign(new EventTarget(), { readyState: WebSocket.OPEN, send() {} });
+            const socket = Object.assign(
+              new EventTarget(), { readyState: WebSocket.OPEN, send() {} });
             const nostr = {
               pauseRelayReconnection() {}, resumeRelayReconnection() {},
               getRelaySockets: () => new Proxy({}, { get: () => socket }),
