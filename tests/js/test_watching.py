@@ -127,7 +127,7 @@ def test_on_a_narrow_page_the_way_to_the_others_comes_first_until_they_are_met(v
     phone = opened(visit, host, **PHONE)
     meeting = phone.locator("#meeting")
     button = phone.get_by_role("button", name="Meet the others")
-    expect(meeting).to_contain_text("Others may be here. Others here, that is whoever knows")
+    expect(meeting).to_contain_text("You are alone here until you meet the others. Others here")
     assert top_of(phone, "#meeting") < top_of(phone, "#generate-form")
     box = button.bounding_box()
     assert box["y"] + box["height"] <= 844, "seen without scrolling"

@@ -125,7 +125,7 @@ export class Meeting {
   async #mayMeet({ relayOnly }, signal) {
     if (agreed(this.#room, relayOnly)) return true;
     const { whatOthersSee } = await import('room/settings.js');
-    const sentence = () => 'Others may be here. '
+    const sentence = () => 'You are alone here until you meet the others. '
       + whatOthersSee({ relayOnly, isPrivate: this.#password !== null, name: ownName() });
     const button = part('agree');
     const asked = new AbortController();
