@@ -96,7 +96,7 @@ def test_who_only_watches_does_so_in_every_tab_of_this_browser_until_they_say_ot
     expect(said(page)).to_contain_text("You are watching.")
     another = page.context.new_page()
     another.goto(f"{host.url}room.html#garden")
-    expect(said(another)).to_contain_text(f"You are watching. {SIZE}")
+    expect(said(another)).to_have_text("You are watching, as you wished in this browser.")
     loads_no_model(another)
     button(another).click()
     expect(said(another)).to_have_text("Ready on A GPU: waiting for work.")

@@ -5,7 +5,7 @@
 import { isPhone, savesData } from 'page/computing/device.js';
 
 const KEY = 'p2pweb.computes'; // 'yes' or 'no', for all rooms of this browser
-const WATCHING = 'You are watching.';
+const AS_WISHED = 'You are watching, as you wished in this browser.';
 
 let unkept = null; // where this browser keeps nothing
 
@@ -26,11 +26,9 @@ export function remember(computes) {
  */
 export async function whyWatching(megabytes) {
   const said = wish();
-  if (said === 'yes') return null;
-  const why = said === 'no' ? '' : await hesitation();
-  if (why === null) return null;
-  const size = `To compute here, the model is downloaded once: ${megabytes} MB.`;
-  return [WATCHING, why, size].filter(Boolean).join(' ');
+  if (said) return said === 'yes' ? null : AS_WISHED;
+  const why = await hesitation();
+  return why && `You are watching. ${why} To compute here, the model is downloaded once: ${megabytes} MB.`;
 }
 
 async function hesitation() {
