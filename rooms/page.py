@@ -31,6 +31,7 @@ from rooms.slots import Viewer
 
 MODULES_ELSEWHERE = ("landing.js", "check.js")  # of other pages
 ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PRIVATE_ID = re.compile(r"[A-Za-z0-9_-]{22}-private")  # as static/js/room/invitation.js makes them
 LONGEST_CHOSEN_ID = 20  # random ones have 22 characters
 
 

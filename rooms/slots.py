@@ -16,6 +16,7 @@ Json = Mapping[str, Any]
 Slots = dict[str, Any]
 
 WAITING = ("queued", "running")
+APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def _tile(image: Json, viewer: Viewer, paused: bool) -> Slots:
     source = image["url"] or image["preview_url"]
     if image["url"]:
         status = "Done"
+    elif image["check"]:
+        status = "Being checked" if image["check"] == "running" else "Waiting for its check"
     elif image["step"]:
         status = f"Step {image['step']} of {image['steps']}"
     elif image["worker"] and not paused:
@@ -97,9 +100,19 @@ def _status(job: Json, done: int, steps: int, paused: bool) -> str:
     if not done:
         return "Reading the prompt"
     if done >= steps:
-        return "Finishing"
+        return _finishing([image for image in job["images"] if image["state"] in WAITING])
     left = "" if seconds is None else f", {duration(seconds)} left"
     return f"Step {done} of {steps}{left}"
+
+
+def _finishing(images: Sequence[Json]) -> str:
+    """images: of which all steps are done, and which are not shown yet."""
+    checks = [image["check"] for image in images]
+    if not all(checks):
+        return "Finishing"
+    if "running" in checks:
+        return "Being checked by somebody else before it is shown"
+    return "Waiting for somebody else to check it, for two minutes at most"
 
 
 def _settings(job: Json) -> str:
@@ -167,7 +180,7 @@ def notice_slots(room: Json, waiting: int) -> Slots:
     waiting: how many jobs are queued or running."""
     states = {worker["state"] for worker in room["workers"]}
     at_work = "ready" in states
-    loading = not at_work and "loading" in states
+    loading = [worker for worker in room["workers"] if worker["state"] == "loading"]
     newest = next(iter(room["shut_out"]), None)
     return {
         "shut_out": f"{newest['name']} computes no more here: {newest['reason']}."
@@ -175,11 +188,24 @@ def notice_slots(room: Json, waiting: int) -> Slots:
         else None,
         "shut_out_hidden": None if newest else True,
         "paused_hidden": None if room["paused"] else True,
-        "loading_hidden": None if loading else True,
-        "nobody_hidden": None if not at_work and not loading else True,
+        "loading": None if at_work or not loading else _loading(loading),
+        "loading_hidden": True if at_work or not loading else None,
+        "nobody_hidden": True if at_work or loading else None,
         "waiting": f"{plural(waiting, 'job')} wait" if waiting != 1 else "1 job waits",
         "waiting_hidden": None if waiting else True,
     }
+
+
+def _loading(workers: Sequence[Json]) -> str:
+    """workers: the only ones that there are. Of a helper the name is anybody's choice."""
+    if any(worker["kind"] == "celery" for worker in workers):
+        return (
+            f"The server{APOSTROPHE}s worker is loading the model. This takes a few seconds after "
+            "a start; jobs begin as soon as it is ready."
+        )
+    named = [worker["name"] for worker in workers if worker["kind"] == "remote"]
+    who = f"The helper “{named[0]}”" if named else "A tab"
+    return f"{who} is loading the model; jobs begin as soon as it is ready."
 
 
 def older_slots(room: str, cursor: str | None) -> Slots:

@@ -25,7 +25,7 @@ from genqueue.problems import Problem
 from genqueue.transitions import ImageState, JobState
 from rooms.forms import GenerateForm, blank_form, form_like, posted_form
 from rooms.making import timeline_slots
-from rooms.page import ROOM_ID, RoomPage, is_htmx, name_of, see
+from rooms.page import PRIVATE_ID, ROOM_ID, RoomPage, is_htmx, name_of, see
 
 LISTED_ROOMS = 30
 
@@ -88,10 +88,17 @@ def rooms(request: HttpRequest) -> HttpResponse:
         return redirect("/")
     entered = request.GET["room"].strip()
     room_id = _room_in(entered)
+    if "key=" in entered:
+        return _no_private_room(request)
     if ROOM_ID.fullmatch(room_id):
         return redirect(f"/rooms/{room_id}/")
     error = "A room id has 1 to 64 letters, digits, - and _. You may also paste a room's link."
     return _landing(request, status=HTTPStatus.UNPROCESSABLE_ENTITY, entered=entered, error=error)
+
+
+def _no_private_room(request: HttpRequest) -> HttpResponse:
+    """Its password would protect nothing here, and its people are not in this room."""
+    return _landing(request, status=HTTPStatus.UNPROCESSABLE_ENTITY, no_private="shown")
 
 
 def _room_in(entered: str) -> str:
@@ -107,6 +114,8 @@ def _room_in(entered: str) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def room(request: HttpRequest, room_id: str) -> HttpResponse:
     """The room page; POST adds a job."""
+    if PRIVATE_ID.fullmatch(room_id):
+        return _no_private_room(request)
     page = RoomPage(request, room_id)
     if request.method == "POST":
         return _generate(page)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from django.db.models import Q
 
 from genqueue import faults, paging, presence, shutting_out, timeline
+from genqueue.check_models import Check
 from genqueue.clients import client_label
 from genqueue.forecast import Forecast, forecast
 from genqueue.kinds import ChunkKind
@@ -20,7 +22,7 @@ from genqueue.shapes import (
     RoomWorkerJson,
     WorkerJson,
 )
-from genqueue.transitions import JOB_ENDED, ChunkState, ImageState, JobState
+from genqueue.transitions import JOB_ENDED, CheckState, ChunkState, ImageState, JobState
 
 ENDED_JOBS_A_PAGE = 100
 
@@ -155,8 +157,17 @@ def _image(job: Job, image: Image) -> ImageJson:
         preview_url=f"{address}/preview.webp?step={image.preview_step}" if has_preview else None,
         seconds=round(image.seconds, 3) if done else None,
         steps_by=timeline.steps_by(timeline.entries_of(image.timeline)),
+        check=_check(image),
         doubt=(image.doubt or None) if done else None,  # type: ignore[typeddict-item]
     )
+
+
+def _check(image: Image) -> Literal["waiting", "running"] | None:
+    if image.state != ImageState.RUNNING or not image.picture:
+        return None
+    undecided = Check.objects.of_image(image).filter(state=CheckState.OPEN)
+    begun = Chunk.objects.filter(check_of__in=undecided, state=ChunkState.LEASED)
+    return "running" if begun.exists() else "waiting"
 
 
 def _worker(worker: Worker) -> WorkerJson:

@@ -83,6 +83,10 @@ class ImageJson(TypedDict):
     """Computing time, when it is finished."""
     steps_by: dict[str, int]
     """How many of its steps each worker has computed, by the worker's id."""
+    check: Literal["waiting", "running"] | None
+    """Of a picture that is computed and not shown yet, because somebody else is to compute some of
+    it again first. running: they do so now. waiting: nobody has begun; after two minutes it is
+    shown without."""
     doubt: Literal["unchecked", "wrong"] | None
     """Of a finished picture. unchecked: somebody who is not taken on trust had a part in it, and a
     check of that could not be made. wrong: one that came too late found it wrong."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
@@ -43,6 +43,10 @@ def room_address(url: str) -> RoomAddress:
     if parts.scheme not in ("http", "https") or not parts.netloc or found is None:
         raise ValueError(
             f"{url!r} is not the address of a room, such as https://example.org/rooms/kitchen/"
+        )
+    if "key" in parse_qs(parts.fragment, keep_blank_values=True):
+        raise ValueError(
+            "Rooms of a site have no password: a private room is one of exported pages."
         )
     return RoomAddress(f"{parts.scheme}://{parts.netloc}", found[1])
 

@@ -20,7 +20,7 @@ from genqueue import (
 from genqueue.check_models import Check, ShutOut
 from genqueue.faults import Fault
 from genqueue.kinds import WorkerKind
-from genqueue.models import Chunk, Image, Job, Worker
+from genqueue.models import Chunk, Image, Job, Room, Worker
 from genqueue.problems import Problem
 from genqueue.representation import job_as_json, room_as_json
 from tests.genqueue.conftest import settings_of
@@ -215,6 +215,30 @@ class TestWithNobodyToCheck:
         assert now(job).state == "running"
         work(ours)
         assert now(job).state == "done"
+
+    def test_and_says_whether_somebody_does(self, alice, bob):
+        ours, tab = server(), volunteer(bob)
+        job = submit(alice)
+        work(tab)
+        seen = Room.objects.get(pk=job.room_id).revision
+        assert job_as_json(job)["images"][0]["check"] == "waiting"
+        lease = ours.claim()
+        assert lease.check_id is not None
+        assert job_as_json(job)["images"][0]["check"] == "running"
+        assert Room.objects.get(pk=job.room_id).revision > seen, "pages hear of it"
+        protocol.release(lease)
+        assert job_as_json(job)["images"][0]["check"] == "waiting"
+        work(ours)
+        assert job_as_json(now(job))["images"][0]["check"] is None
+        assert job.state == "done"
+
+    def test_a_picture_that_is_not_there_yet_waits_for_no_check(self, alice, bob):
+        tab, _ours = volunteer(bob), server()
+        job = submit(alice)
+        tab.do_next()
+        tab.do_next()
+        assert Check.objects.filter(job=job, state="open").exists()
+        assert job_as_json(job)["images"][0]["check"] is None
 
     def test_and_no_longer_when_they_have_left(self, alice, bob):
         ours, tab = server(), volunteer(bob)

@@ -70,7 +70,9 @@ def test_the_owner_switches_it_off_and_on_and_everybody_sees_it(with_gpu, alice,
     expect(box).to_be_checked()
     box.uncheck()
     mine.get_by_role("button", name="Save").click()
-    expect(said(theirs)).to_have_text("The owner of this room does not let tabs compute in it.")
+    expect(said(theirs)).to_have_text(
+        "You are watching. The owner of this room does not let tabs compute in it."
+    )
     expect(button(theirs)).to_have_count(0)
     assert not Room.objects.get(pk=kitchen).tabs_help
     box.check()

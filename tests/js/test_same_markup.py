@@ -4,6 +4,7 @@ The same JSON goes through both, and the DOM must be the same.
 """
 
 import itertools
+import re
 
 import pytest
 from django.template.loader import render_to_string
@@ -18,13 +19,14 @@ TAB = {"id": "t1", "name": "tab of 2f3f42b0ef", "kind": "tab", "client": "2f3f42
        "device": "<Some> GPU", "kernels": "baseline"}  # fmt: skip
 NAMED = {**TAB, "name": "tab of Bob <3"}
 NAMELESS = {**WORKER, "device": ""}
+HELPER = {**WORKER, "id": "h1", "name": "<attic>", "kind": "remote", "client": "2f3f42b0ef"}
 
 
 def image(index=0, state="queued", step=0, worker=None, **more):
     return {
         "index": index, "seed": 7 + index, "state": state, "step": step, "steps": 8,
         "worker": worker, "url": None, "preview_url": None, "seconds": None, "steps_by": {},
-        "doubt": None, **more,
+        "check": None, "doubt": None, **more,
     }  # fmt: skip
 
 
@@ -60,6 +62,25 @@ JOBS = {
         prompt="<b>bold</b> & “quoted” 'single' \"double\" \u202eright\u202c 🚀",
     ),
     "finishing": job("running", [image(0, "running", 8, WORKER)]),
+    "finishes": job("running", [image(state="running", step=8, worker=WORKER)]),
+    "waits for its check": job("running", [image(state="running", step=8, check="waiting")]),
+    "is checked": job(
+        "running",
+        [
+            image(0, "running", 8, TAB, check="running"),
+            image(1, "running", 8, TAB, check="waiting"),
+            image(2, "done", 8, TAB, **DONE),
+        ],
+        num_images=3,
+    ),
+    "one is checked": job(
+        "running",
+        [
+            image(0, "running", 8, TAB, check="waiting"),
+            image(1, "running", 3, TAB),
+        ],
+        num_images=2,
+    ),
     "failed": job("failed", [image(state="failed")], error={"code": "x", "detail": "Lost <it>."}),
     "failed without a reason": job("failed", [image(state="failed")]),
 }
@@ -184,13 +205,40 @@ def test_notices_are_the_same(page, blank):
            document.body.append(holder.querySelector('[data-partial-of="notices"]')); }""",
         blank,
     )
-    for state in ("loading", "ready", "gone"):
-        one = {**WORKER, **IDLE, "state": state}
+    for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, TAB, HELPER)):
+        one = {**worker, **IDLE, "state": state}
         for paused, waiting in itertools.product((True, False), (0, 1, 2)):
             room = {"paused": paused, "workers": [one] if waiting else [], "shut_out": SHUT_OUT}
             values = slots.notice_slots(room, waiting)
             args = [room, waiting]
             compare(page, "notices", "rooms/notices.html", "noticeSlots", args, values)
+
+
+def test_who_loads_the_model_is_named():
+    def said(*workers):
+        room = {"paused": False, "shut_out": [], "workers": list(workers)}
+        return slots.notice_slots(room, 1)["loading"]
+
+    ours, helper, tab = ({**one, "state": "loading"} for one in (WORKER, HELPER, TAB))
+    assert said(helper, ours).startswith("The server")
+    assert re.match("The helper .<attic>. is loading the model; jobs begin as", said(tab, helper))
+    assert said(tab).startswith("A tab is loading")
+    assert said(helper, {**ours, "state": "ready"}) is None
+
+
+def test_a_picture_that_waits_for_its_check_says_so():
+    def status(name):
+        return slots.job_slots(JOBS[name], VIEWERS["mine"])["status"]
+
+    def tiles(name):
+        return [one["status"] for one in slots.job_slots(JOBS[name], VIEWERS["mine"])["tiles"]]
+
+    assert status("finishes") == "Finishing"
+    assert status("waits for its check").startswith("Waiting for somebody else to check it")
+    assert status("is checked") == "Being checked by somebody else before it is shown"
+    assert tiles("is checked") == ["Being checked", "Waiting for its check", "Done"]
+    assert status("one is checked") == "Step 11 of 16"
+    assert tiles("one is checked") == ["Waiting for its check", "Step 3 of 8"]
 
 
 def compare_peer(page, peer, room, viewer, own, jobs, away=None):

@@ -337,3 +337,8 @@ def test_the_command_joins_computes_and_leaves_when_asked(site, kitchen, alice, 
 def test_what_is_no_address_of_a_room_is_said(wrong):
     with pytest.raises(ValueError, match="is not the address of a room"):
         room_address(wrong)
+
+
+def test_a_password_for_a_room_of_a_site_is_none():
+    with pytest.raises(ValueError, match="Rooms of a site have no password"):
+        room_address("https://site.example/rooms/kitchen/#key=abc")

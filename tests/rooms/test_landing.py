@@ -107,3 +107,19 @@ def test_statistics_are_shown_with_a_dash_where_there_is_no_number_yet(alice, st
     after = alice.browser.get("/stats/", headers={"HX-Request": "true"}).content.decode()
     assert "<html" not in after
     assert '<th scope="row">done</th><td>1</td><td>1</td>' in after
+
+
+@pytest.mark.parametrize(
+    ("path", "entered"),
+    [
+        ("/rooms/", "https://site.example/rooms/kitchen/#key=x"),  # by a browser without scripts
+        ("/rooms/" + "x" * 22 + "-private/", ""),
+    ],
+)
+def test_there_is_no_private_room_on_a_site(client, path, entered):
+    answer = client.get(path, {"room": entered} if entered else {})
+    assert answer.status_code == 422
+    page = answer.content.decode()
+    assert '<p id="no-private" class="error" role="alert">That link leads to a private room' in page
+    assert "key=x" not in page
+    assert 'role="alert" hidden>That link' in client.get("/").content.decode()

@@ -4,9 +4,9 @@
 const params = new URLSearchParams(location.search);
 const ALLOW = 'allow-software-gpu';
 const allowSoftware = params.get(ALLOW) === '1';
-const STOPPED = 'p2pweb.stopped';
 const STATUS_EVERY_MS = 1000; // at most
-const FIRST = 'Your graphics processor can help to make the pictures of this room.';
+const WATCHING = 'You are watching.';
+const FIRST = `${WATCHING} Your graphics processor can help to make the pictures of this room.`;
 
 export class Compute {
   #socket;
@@ -14,6 +14,7 @@ export class Compute {
   #opening = null; // AbortController
   #allowed = true; // by the owner of the room
   #pressedOnce = false;
+  #wish = null; // a promise of page/computing/wish.js, where it may begin unasked
   #meets; // loads page/mesh/site-mesh.js; null where others are not met by this way
   #mesh = null; // that
   #connected = false;
@@ -32,7 +33,8 @@ export class Compute {
   #limitsBox = document.getElementById('compute-limits');
   #anyway = document.getElementById('compute-anyway');
 
-  // socket: page/socket.js. unasked: begin at once, where this browser can. meets: gives the mesh
+  // socket: page/socket.js. unasked: begin at once, where this browser can and nothing speaks against
+  // it. meets: gives the mesh
   constructor(socket, { unasked = false, meets = null } = {}) {
     this.#socket = socket;
     this.#meets = meets;
@@ -43,7 +45,15 @@ export class Compute {
     document.getElementById('stored').addEventListener(
       'toggle', ({ target }) => import('page/later/stored.js').then(({ show }) => show(target)));
     this.#rest(FIRST);
-    if (unasked && !this.#button.hidden && !sessionStorage.getItem(STOPPED)) this.#start();
+    if (unasked && !this.#button.hidden) this.#beginUnasked();
+  }
+
+  async #beginUnasked() {
+    this.#wish = import('page/computing/wish.js');
+    const why = await (await this.#wish).whyWatching(this.#panel.dataset.download);
+    if (this.#pressedOnce) return;
+    if (why) this.#rest(why);
+    else this.#start();
   }
 
   get #on() {
@@ -87,11 +97,11 @@ export class Compute {
     if (!this.#on) this.#rest(FIRST);
   }
 
-  // Whoever stopped it does not want it to begin by itself after a reload.
+  // Whoever stopped it does not want it to begin by itself the next time.
   #pressed() {
     this.#pressedOnce = true;
-    if (this.#on) sessionStorage.setItem(STOPPED, '1');
-    else sessionStorage.removeItem(STOPPED);
+    const computes = !this.#on;
+    this.#wish?.then(({ remember }) => remember(computes));
     if (this.#on) this.#stop();
     else this.#start();
   }
@@ -250,14 +260,15 @@ export class Compute {
   }
 }
 
-const ownerSaysNo = 'The owner of this room does not let tabs compute in it.';
+const ownerSaysNo = `${WATCHING} The owner of this room does not let tabs compute in it.`;
 
 function hindranceHere() {
   if (!window.isSecureContext) {
-    return 'This tab cannot compute: browsers offer the GPU only by https or on this computer.';
+    return `${WATCHING} This tab cannot compute: browsers offer the GPU only by https or on this`
+      + ' computer.';
   }
-  return navigator.gpu ? null : 'This tab cannot compute: this browser has no WebGPU. Recent versions'
-    + ' of Chrome, Edge, Safari and Firefox have it.';
+  return navigator.gpu ? null : `${WATCHING} This tab cannot compute: this browser has no WebGPU.`
+    + ' Recent versions of Chrome, Edge, Safari and Firefox have it.';
 }
 
 const chosenModel = () => document.getElementById('generate-form').elements.model.value;

@@ -1,8 +1,9 @@
 // The form's own manners: Enter generates, examples and pictures fill it, and it remembers.
 
-import { Completion } from 'page/completion.js';
 import { restore, save } from 'page/remember.js';
 
+let loading = null;
+let completion = null; // of later/completion.js, once somebody is about to type
 const theForm = () => document.getElementById('generate-form');
 const more = () => document.getElementById('more-settings');
 const prompt = () => document.getElementById('prompt');
@@ -13,13 +14,13 @@ export function startForm(room) {
   if ('refused' in theForm().dataset) focusFirstError();
   else if (params.has('prompt') || params.has('like')) history.replaceState(history.state, '', location.pathname);
   else restore(theForm(), room);
-  const completion = new Completion();
+  startCompletion();
 
   document.addEventListener('keydown', (event) => {
-    if (event.target !== prompt() || completion.key(event)) return;
+    if (event.target !== prompt() || completion?.key(event)) return;
     if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
-      completion.close();
+      completion?.close();
       if (!event.repeat) theForm().requestSubmit(); // a key held down asks once
     }
   });
@@ -51,6 +52,18 @@ export function startForm(room) {
   });
   acceptPictures();
   save(theForm(), room);
+}
+
+// Names under the prompt, and hints: loaded with the first prompt.
+function startCompletion() {
+  const load = () => {
+    loading ??= import('page/later/completion.js').then(({ Completion }) => {
+      completion = new Completion();
+    });
+  };
+  document.addEventListener('focusin', ({ target }) => target === prompt() && load());
+  document.addEventListener('htmx:after:swap', load, { once: true });
+  if (prompt().value || document.activeElement === prompt()) load();
 }
 
 export const focusFirstError = () => theForm().querySelector('[aria-invalid="true"]')?.focus();

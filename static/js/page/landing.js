@@ -1,7 +1,9 @@
-// The front page: the rooms this browser visited.
+// The front page: the rooms this browser visited, and links that lead to none here.
 
 import { ago, forget, recentRooms } from 'page/recent.js';
 import { reconcile } from 'page/slots.js';
+
+const PASSWORD = /[#&?]key=/;
 
 function show() {
   const rooms = recentRooms().map((room) => ({
@@ -18,10 +20,24 @@ function keyIn({ key }) {
   return key ? `?${new URLSearchParams({ key })}` : '';
 }
 
+// A site has no private rooms, and never hears a password that was meant for one.
+function refusePrivate(said) {
+  const field = document.getElementById('room');
+  document.getElementById('enter').addEventListener('submit', (event) => {
+    said.hidden = !PASSWORD.test(field.value);
+    if (!said.hidden) event.preventDefault();
+  });
+  if (!PASSWORD.test(location.hash)) return;
+  history.replaceState(history.state, '', location.pathname);
+  said.hidden = false;
+}
+
 document.getElementById('forget').addEventListener('click', () => {
   forget();
   show();
   document.getElementById('room').focus();
 });
+const noPrivate = document.getElementById('no-private');
+if (noPrivate) refusePrivate(noPrivate);
 addEventListener('pageshow', show);
 show();

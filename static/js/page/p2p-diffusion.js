@@ -19,6 +19,12 @@ const serverless = relays !== undefined; // an exported page
 const heading = document.querySelector('h1');
 const powered = (element) => window.htmx?.process(element);
 
+// This is not the private room that the link speaks of: the front page says so.
+if (!serverless && /[#&]key=/.test(location.hash)) {
+  location.replace('/#key=');
+  await new Promise(() => {});
+}
+
 document.documentElement.classList.add('scripted');
 visit(id, heading.textContent);
 startPresses();

@@ -52,6 +52,7 @@ function tile(image, viewer, paused) {
 
 function tileStatus(image, paused) {
   if (image.url) return 'Done';
+  if (image.check) return image.check === 'running' ? 'Being checked' : 'Waiting for its check';
   if (image.step) return `Step ${image.step} of ${image.steps}`;
   return image.worker && !paused ? 'Starting' : 'Waiting';
 }
@@ -66,9 +67,16 @@ function status(job, done, steps, paused) {
     return seconds === null ? place : `${place}, ready in ${duration(seconds)}`;
   }
   if (!done) return 'Reading the prompt';
-  if (done >= steps) return 'Finishing';
+  if (done >= steps) return finishing(job.images.filter((image) => WAITING.includes(image.state)));
   const left = seconds === null ? '' : `, ${duration(seconds)} left`;
   return `Step ${done} of ${steps}${left}`;
+}
+
+function finishing(images) {
+  if (!images.every(({ check }) => check)) return 'Finishing';
+  return images.some(({ check }) => check === 'running')
+    ? 'Being checked by somebody else before it is shown'
+    : 'Waiting for somebody else to check it, for two minutes at most';
 }
 
 function settings(job) {
@@ -124,19 +132,31 @@ const DOUBTS = {
 
 // waiting: how many jobs are queued or running
 export function noticeSlots(room, waiting) {
-  const states = room.workers.map((worker) => worker.state);
-  const ready = states.includes('ready');
-  const loading = !ready && states.includes('loading');
+  const ready = room.workers.some(({ state }) => state === 'ready');
+  const loads = room.workers.filter(({ state }) => state === 'loading');
+  const loading = !ready && loads.length > 0;
   const [newest] = room.shut_out;
   return {
     shut_out: newest ? `${newest.name} computes no more here: ${newest.reason}.` : null,
     shut_out_hidden: newest ? null : true,
     paused_hidden: room.paused ? null : true,
+    loading: loading ? loadingText(loads) : null,
     loading_hidden: loading ? null : true,
     nobody_hidden: !ready && !loading ? null : true,
     waiting: waiting === 1 ? '1 job waits' : `${waiting} jobs wait`,
     waiting_hidden: waiting ? null : true,
   };
+}
+
+// workers: the only ones that there are. Of a helper the name is anybody's choice.
+function loadingText(workers) {
+  if (workers.some(({ kind }) => kind === 'celery')) {
+    return 'The server’s worker is loading the model. This takes a few seconds after a start; jobs '
+      + 'begin as soon as it is ready.';
+  }
+  const helper = workers.find(({ kind }) => kind === 'remote');
+  const who = helper ? `The helper “${helper.name}”` : 'A tab';
+  return `${who} is loading the model; jobs begin as soon as it is ready.`;
 }
 
 // Running jobs, then those that wait in the order of their turns, then failed ones.

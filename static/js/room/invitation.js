@@ -1,12 +1,12 @@
 // Links into a room. The password of a private room is in the fragment, which browsers never send to
 // a server; whoever has the link can come in, and nobody without it.
 //
-//   https://site.example/rooms/kitchen/                     a public room of a site
-//   https://site.example/rooms/kitchen/#key=...             a private one
+//   https://site.example/rooms/kitchen/                     a room of a site, which is never private
 //   https://host.example/p2p/room.html#kitchen              of exported files: nothing is sent
 //   https://host.example/p2p/room.html#...-private/?key=... a private one of those
 //
-// The id of a private room made here is a hash of its password. So a page knows from the id alone that
+// A server has every room's pictures and prompts, so there private rooms are none: a link that says
+// otherwise is refused. The id of a private room made here is a hash of its password. So a page knows from the id alone that
 // a password is needed, and whether it has the right one, before it looks for anybody; and there is
 // never a public room of the same id. The id does not lead back to the password.
 
@@ -87,9 +87,10 @@ export async function checkEntry(room, password) {
 export function makeInvitation({ page, room, password = null }) {
   const url = address(page);
   url.search = '';
-  const named = roomInPath(url) === checkRoom(room) ? '' : room;
-  const key = password === null ? '' : `key=${checkPassword(password)}`;
-  url.hash = named && key ? `${named}/?${key}` : named + key;
+  const inPath = roomInPath(url) === checkRoom(room);
+  if (inPath && password !== null) throw noPrivateRoom();
+  const key = password === null ? '' : `/?key=${checkPassword(password)}`;
+  url.hash = inPath ? '' : room + key;
   return url.href;
 }
 
@@ -106,8 +107,8 @@ export function readInvitation(link) {
       'bad-invitation', 'The password of this link was sent to the server: ask for a new link.');
   }
   const inPath = roomInPath(url);
-  const [way, query = ''] = inPath === null
-    ? url.hash.slice(1).split('?', 2) : ['', url.hash.slice(1)];
+  if (inPath !== null && new URLSearchParams(url.hash.slice(1)).has('key')) throw noPrivateRoom();
+  const [way, query = ''] = inPath === null ? url.hash.slice(1).split('?', 2) : [''];
   const [named] = way.split('/');
   const room = inPath ?? (named || null);
   const password = new URLSearchParams(query).get('key');
@@ -116,6 +117,9 @@ export function readInvitation(link) {
     password: password === null ? null : checkPassword(password),
   };
 }
+
+const noPrivateRoom = () => new NetworkError('bad-invitation', 'This link has a password, but rooms of '
+  + 'a site have none: a private room is one of exported pages. Ask for its whole link.');
 
 function address(text) {
   if (URL.canParse(text)) return new URL(text);

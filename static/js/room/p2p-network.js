@@ -13,12 +13,31 @@ import { checkRelays, rtcConfig } from './settings.js';
 import { checkAbout, isPeerId, plainName, writeMessage } from './strangers.js';
 import { Supervisor } from './supervisor.js';
 import { APP_ID, checkRoom, loadTrystero } from './trystero.js';
+import { Unmet } from './unmet.js';
 
 const MOST_PEERS = 64;
 const GREETS_WITHIN_S = 10;
 const LEAVES_WITHIN_MS = 1000;
 const STAYS_AFTER_S = 15;
 const BANNED = ['misbehaved', 'other-version'];
+
+const OTHER_VERSION = {
+  code: 'other-version',
+  message: 'Somebody here has another version of this page: reload it to meet them.',
+};
+const WRONG_PASSWORD = {
+  code: 'wrong-password',
+  message: 'Somebody is in this room with another password: its link is needed.',
+};
+const NO_WAY = {
+  code: 'no-way',
+  message: 'Somebody is here, but no way through the networks in between was found: a TURN server is '
+    + 'needed.',
+};
+const NO_WAY_HIDDEN = {
+  code: 'no-way',
+  message: 'Somebody is here, but could not be reached over the TURN server that hides this computer.',
+};
 
 let joined = null; // Trystero has one identity and one set of relays a page
 const left = new WeakSet(); // rooms of Trystero's, which may still be about to end
@@ -40,8 +59,8 @@ const left = new WeakSet(); // rooms of Trystero's, which may still be about to 
  * @property {(peer: Peer, channel: import('./peer-channel.js').PeerChannel) => void} [onChannel]
  *   a peer opened a channel; without this it is refused
  * @property {(state: import('./supervisor.js').SignallingState) => void} [onState] of the relays
- * @property {(problem: {code: 'wrong-password'|'no-way'|'other-version', message: string}) => void}
- *   [onProblem] somebody is there who cannot be met; each code once
+ * @property {(problem: import('./unmet.js').Problem|null) => void} [onProblem] somebody is there who
+ *   cannot be met; null: no longer
  */
 
 export class P2PNetwork {
@@ -53,9 +72,9 @@ export class P2PNetwork {
   #listening = null;
   #peers = new Map();
   #ages = new Map(); // seconds, of peers that have not said who they are
-  #banned = new Set();
+  #banned = new Map(); // why
   #over = new WeakSet(); // connections
-  #problems = new Set();
+  #unmet = null;
   #name = '';
   #about = {};
   #left = 0; // seconds to see whether Trystero has left by itself
@@ -100,6 +119,7 @@ export class P2PNetwork {
       throw error;
     }
     this.#options = { ...options, ...settings };
+    this.#unmet = new Unmet((problem) => options.onProblem?.(problem));
     this.#supervisor = new Supervisor({
       nostr: this.#trystero.nostr,
       relays: settings.relays ?? this.#trystero.publicRelays(),
@@ -161,7 +181,7 @@ export class P2PNetwork {
       relayConfig: {
         urls: this.#supervisor.addresses, manualReconnection: true, warnOnRelayFailure: false,
       },
-    }, room, { onJoinError: ({ error }) => this.#failed(error) });
+    }, room, { onJoinError: ({ error, peerId }) => this.#failed(error, peerId) });
     // It has not left yet: this is the room of before, with the settings of before.
     if (entered === this.#room || left.has(entered)) return false;
     this.#room = entered;
@@ -187,6 +207,7 @@ export class P2PNetwork {
     if (known?.connection === connection) return; // joined anew, never gone
     known?.end('replaced');
     if (this.#banned.has(id) || this.#peers.size >= MOST_PEERS) {
+      if (this.#banned.get(id) === 'other-version') this.#unmet.add(id, OTHER_VERSION);
       connection.close();
       return;
     }
@@ -199,6 +220,7 @@ export class P2PNetwork {
       on: {
         here: (who) => {
           this.#ages.delete(who);
+          this.#unmet.met(who.id);
           onPeer?.(who);
         },
         changed: (who) => onChange?.(who),
@@ -221,29 +243,17 @@ export class P2PNetwork {
     const wasHere = !this.#ages.delete(peer);
     this.#peers.delete(peer.id);
     this.#over.add(peer.connection);
-    if (BANNED.includes(why)) this.#banned.add(peer.id);
-    if (why === 'other-version') {
-      this.#tell(why, 'Somebody here has another version of this page: reload it to meet them.');
-    }
+    if (BANNED.includes(why)) this.#banned.set(peer.id, why);
+    if (why === 'other-version') this.#unmet.add(peer.id, OTHER_VERSION);
     if (why === 'silent' || why === 'closed') this.#supervisor.announce(); // it may be there yet
     if (wasHere) this.#options.onLeave?.(peer, why);
   }
 
-  #failed(error) {
-    if (error.startsWith('incorrect')) {
-      this.#tell('wrong-password', 'Somebody is in this room with another password: its link is needed.');
-    } else if (error.startsWith('could not connect')) {
-      this.#tell('no-way', this.#options.relayOnly
-        ? 'Somebody is here, but could not be reached over the TURN server that hides this computer.'
-        : 'Somebody is here, but no way through the networks in between was found: a TURN server is '
-          + 'needed.');
+  #failed(error, id) {
+    if (error.startsWith('incorrect')) this.#unmet.add(id, WRONG_PASSWORD);
+    else if (error.startsWith('could not connect')) {
+      this.#unmet.add(id, this.#options.relayOnly ? NO_WAY_HIDDEN : NO_WAY);
     }
-  }
-
-  #tell(code, message) {
-    if (this.#problems.has(code)) return;
-    this.#problems.add(code);
-    this.#options.onProblem?.({ code, message });
   }
 
   // Time and the page's life ---------------------------------------------------------------------
@@ -253,6 +263,7 @@ export class P2PNetwork {
       else this.#ages.set(peer, age + 1);
     }
     for (const peer of [...this.#peers.values()]) peer.tick();
+    this.#unmet.tick();
     if (this.#room) this.#supervisor.tick();
     if (this.#left > 0) {
       this.#left -= 1;

@@ -8,7 +8,7 @@ import { Heartbeat } from './heartbeat.js';
 import { Allowance, plainName, readAbout, readMessage, writeMessage } from './strangers.js';
 
 export const PROTOCOL = 1;
-const LEAVING_TAKES_MS = 1000;
+const LEAVING_TAKES_MS = 1000; // and hearing a last word
 
 /**
  * @typedef {'left'|'silent'|'closed'|'replaced'|'misbehaved'|'other-version'|'we-left'} Ending
@@ -109,7 +109,7 @@ export class Peer {
     this.#control.onclose = null;
     this.#channels.end();
     // Who leaves is in the room for a moment more, and would try to connect anew.
-    if (why === 'left') setTimeout(() => this.#close(), LEAVING_TAKES_MS);
+    if (why === 'left' || why === 'other-version') setTimeout(() => this.#close(), LEAVING_TAKES_MS);
     else this.#close();
     this.#on.ended(this, why);
   }
@@ -166,7 +166,7 @@ export class Peer {
   /** What comes before this end has made its channel is lost, so a hello is answered with one. */
   #greeted({ protocol, heard, name, about }) {
     if (protocol !== PROTOCOL) {
-      this.end('other-version');
+      this.#refuse();
       return;
     }
     const wasHere = this.#state === 'here';
@@ -177,6 +177,15 @@ export class Peer {
     if (heard !== true) this.sayHello(true);
     if (!wasHere) this.#on.here(this);
     else if (JSON.stringify([this.name, this.about]) !== known) this.#on.changed(this);
+  }
+
+  /** The other end is to know it, too. A hello may come before this end's channel says it is open. */
+  #refuse() {
+    this.#control.onopen = () => {
+      this.sayHello();
+      this.end('other-version');
+    };
+    if (this.#control.readyState === 'open') this.#control.onopen();
   }
 
   async #openTheirs(message) {

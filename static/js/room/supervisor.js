@@ -17,7 +17,8 @@ const ANSWERS_WITHIN_MS = 10_000;
 const CONNECTS_WITHIN_MS = 12_000;
 const AGAIN_AFTER_OPEN_MS = 5000;
 const FIRST_RETURN_MS = 5000; // to a relay that refused
-const LONGEST_RETURN_MS = 15 * 60_000;
+const LONGEST_RETURN_MS = 15 * 60_000; // while another relay is open
+const LONGEST_RETURN_ALONE_MS = 20_000;
 const FRIENDLY_AFTER_MS = 60_000; // open for so long: what it refused earlier is forgotten
 const LONGEST_REASON = 200;
 
@@ -25,7 +26,10 @@ const used = new Set(); // addresses that Trystero has known in this page
 
 /**
  * @typedef {{url: string, state: 'connecting'|'open'|'closed'|'refused', reason: string}} RelayState
- * @typedef {{signalling: 'connecting'|'open'|'lost', relays: RelayState[]}} SignallingState
+ * @typedef {{aheadS: number|null}} WrongClock seconds before the relay's clock, negative behind it; null
+ *   if it does not say
+ * @typedef {{signalling: 'connecting'|'open'|'lost', relays: RelayState[], clock: WrongClock|null}}
+ *   SignallingState clock: this computer's is so wrong that no relay takes what it says
  */
 
 export class Supervisor {
@@ -57,8 +61,8 @@ export class Supervisor {
     this.#now = now;
     this.#relays = relays.map((url) => ({
       url, address: freshAddress(url), socket: null, state: 'connecting', reason: '', heardAt: 0,
-      askedAt: null, triedAt: null, openedAt: null, wasOpen: false, announceAt: null, returnAt: null,
-      returnMs: FIRST_RETURN_MS,
+      askedAt: null, triedAt: null, openedAt: null, wasOpen: false, announceAt: null, leftAt: null,
+      returnAt: null, returnMs: FIRST_RETURN_MS, takes: false, clock: null,
     }));
     nostr.pauseRelayReconnection();
   }
@@ -72,7 +76,9 @@ export class Supervisor {
   get state() {
     const relays = this.#relays.map(({ url, state, reason }) => ({ url, state, reason }));
     const open = relays.some(({ state }) => state === 'open');
-    return { signalling: open ? 'open' : this.#everOpen ? 'lost' : 'connecting', relays };
+    const taken = this.#relays.some(({ state, takes }) => state === 'open' && takes);
+    const clock = taken ? null : this.#relays.find((relay) => relay.clock)?.clock ?? null;
+    return { signalling: open ? 'open' : this.#everOpen ? 'lost' : 'connecting', relays, clock };
   }
 
   /** Called every second, and once after the room was joined. */
@@ -85,10 +91,16 @@ export class Supervisor {
       this.#listen(relay);
     }
     this.#retry();
-    if (this.#relays.some(({ returnAt }) => returnAt !== null && returnAt <= this.#now())) {
-      this.#replace();
-    }
+    if (this.#relays.some((relay) => this.#isDue(relay))) this.#replace();
     this.#report();
+  }
+
+  /** Whoever has no other relay cannot wait for long until one takes them back. */
+  #isDue({ returnAt, leftAt }) {
+    if (returnAt === null) return false;
+    const alone = !this.#relays.some(({ state }) => state === 'open');
+    const due = alone ? Math.min(returnAt, leftAt + LONGEST_RETURN_ALONE_MS) : returnAt;
+    return due <= this.#now();
   }
 
   /** Try at once: the network is said to be back. */
@@ -132,14 +144,19 @@ export class Supervisor {
   #heard(relay, data) {
     relay.heardAt = this.#now();
     relay.askedAt = null;
-    const reason = refusal(data);
-    if (reason === null) return;
-    this.#giveUp(relay, 'refused', reason, relay.returnMs); // as Trystero has
+    const answer = answerIn(data);
+    if (!answer) return;
+    Object.assign(relay, takenOf(answer));
+    const reason = refusal(answer);
+    if (reason !== null && relay.returnAt === null) { // once: it may refuse each of several messages
+      this.#giveUp(relay, 'refused', reason, relay.returnMs); // as Trystero has
+    }
     this.#report();
   }
 
   #giveUp(relay, state, reason, waitMs) {
-    Object.assign(relay, { state, reason, returnAt: this.#now() + waitMs });
+    const leftAt = this.#now();
+    Object.assign(relay, { state, reason, leftAt, returnAt: leftAt + waitMs });
     relay.returnMs = Math.min(2 * relay.returnMs, LONGEST_RETURN_MS);
   }
 
@@ -235,21 +252,34 @@ function freshAddress(relay) {
   return url.href;
 }
 
-/** Why a relay refuses, if this message makes Trystero give it up; null otherwise. */
-function refusal(data) {
+/** @returns {unknown[]|null} what a relay says that is no event */
+function answerIn(data) {
   if (typeof data !== 'string' || data.startsWith('["EVENT"') || data.length > 4096) return null;
-  let message;
   try {
-    message = JSON.parse(data);
+    const message = JSON.parse(data);
+    return Array.isArray(message) ? message : null;
   } catch {
     return null;
   }
-  if (!Array.isArray(message)) return null;
-  const [kind, , accepted, why] = message;
+}
+
+/** Why a relay refuses, if this answer makes Trystero give it up; null otherwise. */
+function refusal([kind, , accepted, why]) {
   const closed = kind === 'CLOSED';
   const reason = closed && typeof accepted === 'string' ? accepted : why;
   const text = typeof reason === 'string' ? reason : '';
   if (closed) return text.slice(0, LONGEST_REASON);
   const harmless = /^(?:rate-limited|duplicate):/.test(text);
   return kind === 'OK' && accepted === false && !harmless ? text.slice(0, LONGEST_REASON) : null;
+}
+
+/** Whether this answer says that the relay takes what is sent, or that a wrong clock is why not. Ours
+ * says so in a notice, too, and by how much; others in words of their own. */
+function takenOf([kind, text, accepted, why]) {
+  if (kind === 'OK' && accepted === true) return { takes: true, clock: null };
+  const said = kind === 'NOTICE' ? text : kind === 'OK' && accepted === false ? why : null;
+  if (typeof said !== 'string' || !/^clock:|created_at|too much in the/.test(said)) return {};
+  const [, seconds, side] = /(\d{1,12}) s (ahead of|behind)/.exec(said) ?? [];
+  const aheadS = seconds ? (side === 'behind' ? -seconds : Number(seconds)) : null;
+  return { takes: false, clock: { aheadS } };
 }

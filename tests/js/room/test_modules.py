@@ -48,10 +48,7 @@ READ = "return code(() => m.readInvitation(args[0]));"
     ("invitation", "link"),
     [
         ({"page": SITE, "room": "kitchen"}, SITE),
-        (
-            {"page": f"{SITE}?prompt=cat#old", "room": "kitchen", "password": KEY},
-            f"{SITE}#key={KEY}",
-        ),
+        ({"page": f"{SITE}?prompt=cat#old", "room": "kitchen"}, SITE),
         ({"page": FILES, "room": "hall"}, f"{FILES}#hall"),
         ({"page": FILES, "room": "hall", "password": KEY}, f"{FILES}#hall/?key={KEY}"),
         ({"page": "https://host.example/rooms/room.html", "room": "hall"},
@@ -70,7 +67,8 @@ def test_an_invitation_is_a_link_and_what_is_read_from_it_is_the_same(run, invit
     ("link", "answer"),
     [
         (f"{SITE}?key={KEY}", "bad-invitation"),  # a server has seen it
-        (f"{SITE}#key=short", "bad-password"),
+        (f"{SITE}#key={KEY}", "bad-invitation"),  # a site has no private rooms
+        (f"{SITE}#key=short", "bad-invitation"),
         (f"{FILES}#a b", "bad-room"),
         (f"{FILES}#{'x' * 65}", "bad-room"),
         (f"{FILES}#hall/?key=", "bad-password"),
@@ -84,6 +82,12 @@ def test_an_invitation_is_a_link_and_what_is_read_from_it_is_the_same(run, invit
 )
 def test_a_link_that_is_no_invitation_is_refused(run, link, answer):
     assert run("invitation", READ, link) == answer
+
+
+def test_no_link_to_a_private_room_of_a_site_is_made(run):
+    make = "return code(() => m.makeInvitation(args[0]));"
+    invitation = {"page": SITE, "room": "kitchen", "password": KEY}
+    assert run("invitation", make, invitation) == "bad-invitation"
 
 
 def test_the_id_of_a_private_room_says_so_and_belongs_to_one_password(run):

@@ -318,6 +318,59 @@ def test_a_relay_that_refused_is_met_again_and_nobody_notices(
         tab.waits("log.filter(({ what }) => what === 'message').length === 1")
 
 
+def test_a_relay_that_has_refused_for_long_is_met_within_30_seconds_where_it_is_the_only_one(
+    tabs: Tabs, careless_relay: CarelessRelay
+) -> None:
+    """With another one open there is time: after eight refusals it would be 15 minutes."""
+    two = tabs.join(2, own_clock=True, room=ROOM, relays=[careless_relay.url])
+    careless_relay.refuse()
+    refused = "log.filter(({ state }) => state?.relays[0].state === 'refused').length"
+    for times in range(1, 9):
+        for tab in two:
+            tab.waits(f"{refused} >= args[0]", times)
+        pass_seconds(two, 20)
+    careless_relay.refuses = False
+    late = tabs.open().join(room=ROOM, relays=[careless_relay.url])
+    all_meet(*two, late, seconds=30)
+    assert [tab.log("leave") for tab in two] == [[], []]
+
+
+def test_a_relay_that_refuses_is_left_alone_for_longer_while_another_is_open(tabs: Tabs) -> None:
+    times = tabs.open().run(
+        """const { Supervisor } = await import('room/supervisor.js');
+           let now = 0;
+           const sockets = new Map(); // by address
+           const rejoined = [];
+           const socketOf = (address) => {
+             if (!sockets.has(address)) {
+               sockets.set(address, Object.assign(
+                 new EventTarget(), { readyState: WebSocket.OPEN, send() {} }));
+             }
+             return sockets.get(address);
+           };
+           const nostr = {
+             pauseRelayReconnection() {}, resumeRelayReconnection() {},
+             getRelaySockets: () => new Proxy({}, { get: (_, address) => socketOf(address) }),
+           };
+           const supervisor = new Supervisor({
+             nostr, relays: ['wss://good.example/', 'wss://bad.example/'],
+             announcement: async () => '', onState() {}, rejoin: () => rejoined.push(now / 1000),
+             now: () => now,
+           });
+           const hear = (socket, words) =>
+             socket.dispatchEvent(new MessageEvent('message', { data: JSON.stringify(words) }));
+           for (; now < 400_000; now += 1000) {
+             supervisor.tick();
+             for (const [address, socket] of sockets) {
+               if (address.includes('bad')) hear(socket, ['CLOSED', '', 'error: no']);
+               else hear(socket, ['OK', '1', true, '']);
+             }
+           }
+           return rejoined;"""
+    )
+    assert times == [5, 16, 37, 78, 159, 320]  # each time twice as long, and a tick
+
+
 # Strangers ------------------------------------------------------------------------------------
 def test_hostile_announcements_do_no_harm(tabs: Tabs, careless_relay: CarelessRelay) -> None:
     ann = tabs.open().join(room=ROOM, relays=[careless_relay.url])

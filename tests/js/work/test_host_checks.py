@@ -79,15 +79,24 @@ def test_honest_tabs_are_found_right_and_the_picture_waits_for_that(run):
         await passes(100);
         const waits = host.queue.jobs()[0].images[0];
         const kinds = [];
-        for (let lease; (lease = await does(own));) kinds.push([lease.kind, lease.start]);
+        const checks = [];
+        const check = () => checks.push(host.queue.jobs()[0].images[0].check);
+        for (let lease; (lease = await own.claims()); check()) {
+          kinds.push([lease.kind, lease.start]);
+          check();
+          await own.completes(lease);
+        }
         await passes(100);
         const { images: [image] } = me.last('room.changed').jobs[0];
         const bobs = host.queue.snapshot().workers.find(({ id }) => id === bob.end.worker);
-        return [[waits.state, waits.url], kinds, [image.state, image.doubt, await pixel(image.url)],
+        return [[waits.state, waits.url, waits.check], kinds, checks, image.check,
+                [image.state, image.doubt, await pixel(image.url)],
                 bobs.valid, open_(), host.queue.workers().length];"""
     )
     assert result == [
-        ["running", None], [["encode", 0], ["denoise", 0], ["denoise", 2], ["decode", 0]],
+        ["running", None, "waiting"],
+        [["encode", 0], ["denoise", 0], ["denoise", 2], ["decode", 0]],
+        [*["running", "waiting"] * 3, "running", None], None,
         ["done", None, 99], 4, [], 2,
     ]  # fmt: skip
 

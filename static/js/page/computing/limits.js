@@ -1,9 +1,12 @@
 // The limits of "Compute here", kept in this browser: a share of the time, when to pause, and whose
 // pictures come first. Loaded when somebody opens them, or computes.
 
+import { isPhone } from 'page/computing/device.js';
+
 const KEY = 'p2pweb.power';
 const SHARES = [100, 75, 50, 25];
-const USUAL = { share: 100, hidden: false, battery: true, own: false };
+// A phone in a pocket does not compute.
+const USUAL = { share: 100, hidden: isPhone(), battery: true, own: false };
 
 export class Limits {
   #settings = kept();

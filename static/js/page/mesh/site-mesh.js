@@ -12,6 +12,7 @@
 import { agree, agreed } from 'page/serverless/agreements.js';
 import { ownClient } from 'page/serverless/client.js';
 import { Hiding } from 'page/mesh/hiding.js';
+import { hindrances } from 'page/mesh/hindrances.js';
 import { MeshList } from 'page/mesh/mesh-list.js';
 import { naming, ownName } from 'page/people/own-name.js';
 import { P2PNetwork } from 'room/p2p-network.js';
@@ -50,7 +51,8 @@ export class SiteMesh {
   #attempt = null; // AbortController of the present way of meeting others
   #turn = Promise.resolve(); // one way after the other: a tab is in one room at a time
   #here = false; // it looks for others
-  #signalling = null;
+  #state = null; // of the relays
+  #problem = null; // with somebody who cannot be met
   #timers = null; // once it was here
   #list;
   #box = document.getElementById('meeting');
@@ -158,11 +160,14 @@ export class SiteMesh {
       onChange: tell,
       onLeave: tell,
       onChannel: (_peer, channel) => this.#visited(channel),
-      onState: ({ signalling }) => {
-        this.#signalling = signalling;
+      onState: (state) => {
+        this.#state = state;
         tell();
       },
-      onProblem: ({ message }) => this.#say(message),
+      onProblem: (problem) => {
+        this.#problem = problem;
+        tell();
+      },
     });
     if (signal.aborted) return; // whoever comes after this leaves
     naming.addEventListener('change', () => network.announce({ name: nameOfTab() }), { signal });
@@ -179,7 +184,7 @@ export class SiteMesh {
   #isGone() {
     if (this.#here) this.#tellSite(null);
     this.#here = false;
-    this.#signalling = null;
+    this.#state = this.#problem = null;
   }
 
   #visited(channel) {
@@ -213,10 +218,12 @@ export class SiteMesh {
     const peers = id === null ? [] : this.#network.peers.map(shown);
     const exchanged = this.exchange && { ...this.exchange.counts };
     const isAway = this.queues?.isAway ?? false;
-    const detail = { id, signalling: this.#signalling, peers, exchanged, isAway };
+    const detail = { id, signalling: this.#state?.signalling ?? null, peers, exchanged, isAway };
     document.dispatchEvent(new CustomEvent('mesh', { detail }));
     this.#list.show(peers);
-    if (id !== null) this.#say(sentence(detail));
+    if (id === null) return;
+    const hinders = hindrances({ state: this.#state, problem: this.#problem, met: peers.length });
+    this.#say(sentence(detail, hinders));
   }
 
   #part(name) {
@@ -238,19 +245,15 @@ const shown = ({ id, name, about, roundTripMs }) =>
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
-/** @param {MeshNews} news */
-export function sentence({ signalling, peers, exchanged, isAway }) {
-  if (peers.length) {
-    const met = peers.length === 1
-      ? 'One other tab is met directly.' : `${peers.length} other tabs are met directly.`;
-    const spared = exchanged.takenBytes >= SAID_BYTES
-      ? ` ${megabytes(exchanged.takenBytes)} MB came from there and not from the server.` : '';
-    const away = isAway ? ' This one computes for the exported pages of this room.' : '';
-    return `${met}${spared}${away}`;
-  }
-  return signalling === 'lost'
-    ? 'The way to others is interrupted; trying again. Work here goes on.'
-    : 'No other tab that computes is met yet.';
+/** @param {MeshNews} news @param {string} hinders what keeps others from being met */
+export function sentence({ peers, exchanged, isAway }, hinders) {
+  if (!peers.length) return hinders || 'No other tab that computes is met yet.';
+  const met = peers.length === 1
+    ? 'One other tab is met directly.' : `${peers.length} other tabs are met directly.`;
+  const spared = exchanged.takenBytes >= SAID_BYTES
+    ? `${megabytes(exchanged.takenBytes)} MB came from there and not from the server.` : '';
+  const away = isAway ? 'This one computes for the exported pages of this room.' : '';
+  return [met, spared, away, hinders].filter(Boolean).join(' ');
 }
 
 function ownRelay() {

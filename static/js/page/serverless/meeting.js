@@ -3,11 +3,15 @@
 // in a dialog (connection-form.js); another choice means to leave and to join again, and the work here
 // goes on meanwhile.
 
+import { hindrances } from 'page/mesh/hindrances.js';
 import { naming, ownName } from 'page/people/own-name.js';
+import { whenReleased } from 'page/press.js';
 import { agree, agreed } from 'page/serverless/agreements.js';
 import { placeIn } from 'page/serverless/place.js';
 
 const box = () => document.getElementById('meeting');
+const MET_AT_ONCE_MS = 4000; // nothing moves for those who find others when they come back
+const wide = matchMedia('(min-width: 66rem)'); // as in room.css: there the peers are on top
 const part = (name) => box().querySelector(`[data-meeting="${name}"]`);
 
 export class Meeting {
@@ -22,9 +26,12 @@ export class Meeting {
   #form = null;
   #network = null;
   #place = null;
-  #signalling = null;
-  #problem = null;
+  #state = null; // of the relays
+  #problem = null; // with somebody who cannot be met
   #ownRelays = false;
+  #first = false; // the box comes first on a narrow page, until somebody was met
+  #met = false; // that
+  #home = null; // where the box is on a wide page
 
   /** @param {string} room */
   constructor(room) {
@@ -46,7 +53,9 @@ export class Meeting {
     if (!this.possible) return;
     this.#coordinator = coordinator;
     this.#leaving = signal;
+    this.#home = box().parentElement;
     box().hidden = false;
+    wide.addEventListener('change', () => this.#settle(), { signal });
     part('choose').addEventListener('click', () => this.#choose(), { signal });
     naming.addEventListener('change', () => this.#network?.announce({ name: ownName() }), { signal });
     this.#settings = await import('page/serverless/connection.js');
@@ -74,7 +83,7 @@ export class Meeting {
 
   async #meetUntil(signal) {
     const before = this.#network;
-    this.#network = this.#signalling = this.#problem = null;
+    this.#network = this.#state = this.#problem = null;
     await before?.leave();
     if (signal.aborted) return;
     const chosen = this.#settings.ownConnection();
@@ -88,12 +97,12 @@ export class Meeting {
         ...this.#settings.joinOptions(chosen, this.#relays),
         password: this.#password,
         name: ownName(),
-        onState: ({ signalling }) => {
-          this.#signalling = signalling;
+        onState: (state) => {
+          this.#state = state;
           this.#tell();
         },
-        onProblem: ({ message }) => {
-          this.#problem = message;
+        onProblem: (problem) => {
+          this.#problem = problem;
           this.#tell();
         },
       });
@@ -109,19 +118,21 @@ export class Meeting {
     this.#ownRelays = chosen.relays.length > 0;
     this.#network = network;
     this.#tell();
+    setTimeout(() => this.#comeFirst(), MET_AT_ONCE_MS);
   }
 
   /** True when somebody here has agreed to what others see, or does so now. */
   async #mayMeet({ relayOnly }, signal) {
     if (agreed(this.#room, relayOnly)) return true;
     const { whatOthersSee } = await import('room/settings.js');
-    const sentence = () =>
-      whatOthersSee({ relayOnly, isPrivate: this.#password !== null, name: ownName() });
+    const sentence = () => 'You are alone here until you meet the others. '
+      + whatOthersSee({ relayOnly, isPrivate: this.#password !== null, name: ownName() });
     const button = part('agree');
     const asked = new AbortController();
     const until = AbortSignal.any([signal, asked.signal]);
     if (signal.aborted) return false;
     this.#say(sentence());
+    this.#comeFirst();
     naming.addEventListener('change', () => this.#say(sentence()), { signal: until });
     button.hidden = false;
     const wanted = await new Promise((resolve) => {
@@ -154,23 +165,37 @@ export class Meeting {
   #tell() {
     if (!this.#network) return;
     const others = this.#network.peers.length;
+    const hinders = hindrances({ state: this.#state, problem: this.#problem, met: others });
+    if (others && !this.#met) {
+      this.#met = true;
+      whenReleased(() => this.#settle());
+    }
     if (others) {
-      this.#problem = null;
       const tabs = others === 1 ? 'One other tab is' : `${others} other tabs are`;
       const where = this.#place?.holder === 'here'
         ? 'This one keeps the room’s queue.' : 'Another one keeps the room’s queue.';
-      this.#say(`${tabs} here. ${where}`);
-    } else if (this.#problem) {
-      this.#say(this.#problem);
-    } else if (this.#signalling === 'lost') {
-      this.#say('The way to others is interrupted; trying again. Work here goes on.');
-    } else if (this.#signalling !== 'open') {
-      this.#say('No relay has answered yet; trying again. Work here goes on.');
+      this.#say(`${tabs} here. ${where} ${hinders}`.trimEnd());
+    } else if (hinders) {
+      this.#say(hinders);
     } else if (this.#ownRelays) {
       this.#say('Nobody else is here yet: send them the link. They need one of your relays too.');
     } else {
       this.#say('Nobody else is here yet: send them the link.');
     }
+  }
+
+  // Who came to watch on a narrow page finds the way to the others first, and not below an empty queue.
+  // Among them it is one thing of many.
+  #comeFirst() {
+    this.#first = true;
+    whenReleased(() => this.#settle());
+  }
+
+  #settle() {
+    const first = document.getElementById('meeting-first');
+    const place = this.#first && !this.#met && !wide.matches ? first : this.#home;
+    if (box().parentElement !== place) place.append(box());
+    first.hidden = place !== first;
   }
 
   #say(text) {

@@ -22,6 +22,7 @@ export class RoomLine {
   #pictures;
   #asking;
   #owner;
+  #kept = null; // a promise of kept.js, once the room was opened from what this browser has kept
   #asked = new Map(); // by number: { resolve, reject }
   #last = 0;
   #heard = Promise.resolve(); // messages are taken one after the other
@@ -169,7 +170,9 @@ export class RoomLine {
       this.#handlers.message(message);
       return;
     }
+    this.#kept ??= import('page/serverless/kept.js').then(({ Kept }) => new Kept(message.jobs));
     this.#handlers.message({ ...message, jobs: await this.withAddresses(message.jobs) });
+    (await this.#kept).show(this.#page);
     this.#pictures.keepOnly(this.#page.jobs);
     this.#owner.show(message.room);
     if (message.type === 'room.state') this.#fillAsAsked();

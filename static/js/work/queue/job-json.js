@@ -2,7 +2,9 @@
 //
 // Addresses are names of blobs here; who shows them turns them into addresses.
 
+import { imagesOf } from './checks.js';
 import { ofOneLease, sentence } from './faults.js';
+import { awaitsChecks } from './finishing.js';
 import { covered, stepsBy } from './timeline.js';
 import { imageEnded, jobEnded } from './transitions.js';
 import { reasonOf } from './verdicts.js';
@@ -55,8 +57,15 @@ function imageJson(records, job, image) {
     preview_url: image.state === 'running' && image.previewStep !== null ? image.preview : null,
     seconds: done ? Math.round(image.seconds * 1000) / 1000 : null,
     steps_by: stepsBy(image.timeline),
+    check: awaitsChecks(image) ? checkOf(records, job, image) : null,
     doubt: image.doubt === 'lapsed' ? 'unchecked' : image.doubt,
   };
+}
+
+function checkOf({ chunks, checks }, job, image) {
+  const begun = [...chunks.values()].some(({ kind, state, check, job: id }) => kind === 'check'
+    && state === 'leased' && id === job.id && imagesOf(checks.get(check), [image]).length);
+  return begun ? 'running' : 'waiting';
 }
 
 /** @param {import('./records.js').Worker} worker @returns {object} WorkerJson */

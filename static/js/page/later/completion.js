@@ -41,7 +41,7 @@ export class Completion {
     });
     // The form that came has no hint, and maybe another model.
     document.addEventListener('htmx:after:swap', () => this.#load().then(this.#say));
-    if (this.#box().value) this.#load();
+    if (this.#box().value || document.activeElement === this.#box()) this.#load();
   }
 
   // True when the key was for the list.
