@@ -68,7 +68,7 @@ def report(name: str, make: Make, workers: int, rounds: int) -> None:
 class Waiting:
     """A backend whose results are zeros of the right shapes, after the time that they take."""
 
-    name, device, kernels = "torch", "nothing", ""
+    name, device, kernels, precision = "torch", "nothing", "", "f32"
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder

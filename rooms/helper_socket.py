@@ -11,9 +11,9 @@ from channels.db import database_sync_to_async
 
 from genqueue import helpers
 from genqueue.events import WORKERS_GROUP, room_group
+from rooms.helper_work import HelperWork
 from rooms.messages import BeatBack, unknown_type, whole
 from rooms.room_socket import RoomSocket
-from rooms.work import HelperWork
 
 
 class HelperConsumer(RoomSocket):

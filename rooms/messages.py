@@ -101,6 +101,17 @@ class WorkHello(TypedDict):
     kernels: str
 
 
+class WorkDevice(TypedDict):
+    """Of a helper: another backend than it said computes the lease at hand, and what follows.
+    genqueue.equipment.Equipment says what the members are; its hello has them too."""
+
+    type: Literal["work.device"]
+    device: str
+    software: bool
+    kernels: str
+    stores: str
+
+
 class WorkClaim(TypedDict):
     """It is idle. The answer, a lease, comes when there is something to do.
 

@@ -55,14 +55,15 @@ def peer_slots(
     own_peer: str | None,
     jobs: Sequence[Json],
     shares: Shares,
-    round_trip_ms: float | None = None,
+    way: Json | None = None,
 ) -> Slots:
     """For rooms/peer.html. room: all about it but its jobs. own_peer: the id of the tab that looks,
-    known only to that tab. round_trip_ms: to that peer, or of the tab that looks to the server."""
+    known only to that tab. way: to that peer, or of the tab that looks to the server: roundTripMs,
+    and mbitPerS where it is known."""
     mine = peer["client"] == viewer.label
     name = _named(peer, viewer)
     worker = next((one for one in room["workers"] if one["id"] == peer["worker"]), None)
-    away = _away(round_trip_ms, own=peer["id"] == own_peer)
+    away = _away(way, own=peer["id"] == own_peer)
     facts = _facts(worker, shares, away)
     return {
         "id": f"peer-{peer['id']}",
@@ -163,8 +164,9 @@ def speed_words(seconds: float | None) -> str | None:
     return f"{tenths(1 / seconds)} steps a second"
 
 
-def _away(milliseconds: float | None, *, own: bool) -> str | None:
-    if milliseconds is None:
+def _away(way: Json | None, *, own: bool) -> str | None:
+    if way is None or way["roundTripMs"] is None:
         return None
-    rounded = floor(milliseconds + 0.5)
-    return f"{rounded} ms to the server" if own else f"{rounded} ms away"
+    rounded = floor(way["roundTripMs"] + 0.5)
+    fast = f", {tenths(way['mbitPerS'])} Mbit/s" if way.get("mbitPerS") else ""
+    return f"{rounded} ms to the server" if own else f"{rounded} ms away{fast}"

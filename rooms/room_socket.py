@@ -24,7 +24,8 @@ MESSAGE_BURST = 60
 BYTES_A_SECOND = 2**24  # of workers
 BYTE_BURST = 2**26
 BYTES_OF_A_PIECE = 2**16  # that each one costs beside its own, so that many small ones are no way
-COST_OF_A_HELLO = 20  # messages: the packages of this site are looked through
+# Messages. Of a hello, because the packages of this site are looked through
+COSTS_AT_WORK = {"hello": 20, "device": 10}
 CLOSE_GONE, CLOSE_FLOOD = 4000, 4008
 
 
@@ -75,7 +76,8 @@ class RoomSocket(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         """A message `<prefix>.<command>`; here those of workers. Raises MessageError."""
         if prefix != "work":
             raise unknown_type()
-        if command == "hello" and not self._messages.spend(COST_OF_A_HELLO):
+        more = COSTS_AT_WORK.get(command, 0)
+        if more and not self._messages.spend(more):
             await self.close(CLOSE_FLOOD)
             return
         await self.work.receive(command, message)

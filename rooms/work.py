@@ -24,7 +24,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from genqueue import departure, fairness, helpers, protocol, tabs
+from genqueue import departure, fairness, protocol, tabs
 from genqueue.api.trust import spend_room_of
 from genqueue.faults import Fault
 from genqueue.problems import Problem
@@ -572,17 +572,6 @@ class TabWork:
         await self._socket.say(
             WorkLost(type="work.lost", chunk=chunk, attempt=attempt, code=code)  # type: ignore[typeddict-item]
         )
-
-
-class HelperWork(TabWork):
-    """The same for a helper, which was described before its socket opened."""
-
-    def __init__(self, room_id: str, client_id: str, helper_id: UUID, socket: Socket) -> None:
-        super().__init__(room_id, client_id, "", socket)
-        self._helper_id = helper_id
-
-    def _admitted(self, message: dict[str, Any]) -> Callable[[], UUID]:
-        return partial(helpers.admit, self._helper_id, self.client_id)
 
 
 def _expected(command: str, message: dict[str, Any], lease: Lease) -> "Expected":

@@ -14,9 +14,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from diffusion.model_folder import ModelFolderError
-from genqueue import actions, choices, departure, events, roster
+from genqueue import actions, choices, departure, equipment, events, roster
 from genqueue.admission import refuse_crowd, refuse_unwanted
 from genqueue.clients import new_job_token, token_matches
+from genqueue.equipment import Equipment
 from genqueue.identity import identity
 from genqueue.kinds import WorkerKind
 from genqueue.locks import lock_room
@@ -26,7 +27,6 @@ from genqueue.transitions import WorkerState
 
 SOCKET: Final = "/ws/rooms/{room}/helpers/{worker}/"  # rooms.routing answers there
 LONGEST_NAME: Final = 40
-LONGEST_DEVICE: Final = 120
 MOST_MODELS: Final = 16
 
 
@@ -111,8 +111,9 @@ def known(worker_id: UUID, room_id: str, token: str) -> Worker | None:
     return row if row is not None and token_matches(token, row.token_hash) else None
 
 
-def admit(worker_id: UUID, client_id: str) -> UUID:
-    """Its socket is open: ready to lease. Returns the same id.
+def admit(worker_id: UUID, client_id: str, said: Equipment | None = None) -> UUID:
+    """Its socket is open: ready to lease. Returns the same id. said: as it computes now, where that
+    is not as it said in `join`.
 
     Raises Problem: what `refuse_unwanted` raises, `worker-forgotten` (410).
     """
@@ -121,6 +122,8 @@ def admit(worker_id: UUID, client_id: str) -> UUID:
         raise Problem("worker-forgotten", HTTPStatus.GONE, "The server has forgotten this helper.")
     refuse_unwanted(row.room, client_id)
     Worker.objects.filter(pk=worker_id).update(last_seen_at=timezone.now())
+    if said is not None:
+        equipment.record(worker_id, said)
     if row.state != WorkerState.READY:
         roster.set_state(worker_id, row.state, WorkerState.READY)
     departure.give_back(worker_id, None, "The helper connected again.")

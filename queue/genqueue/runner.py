@@ -54,10 +54,14 @@ class StoppingError(Exception):
 
 
 class Runner:
-    """stopping: asked between steps; True gives the chunk back after a checkpoint."""
+    """stopping: asked between steps; True gives the chunk back after a checkpoint. computing: told
+    which backend computes, before and after, because one may be another after a restart.
+    """
 
-    def __init__(self, stopping: Callable[[], bool]) -> None:
-        self._stopping = stopping
+    def __init__(
+        self, stopping: Callable[[], bool], computing: Callable[[Backend], None] = lambda _: None
+    ) -> None:
+        self._stopping, self._computing = stopping, computing
         self._open: tuple[str, ModelFolder, Backend] | None = None
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
         self._latents: OrderedDict[int, tuple[int, Array]] = OrderedDict()
@@ -113,6 +117,7 @@ class Runner:
 
     def _compute(self, lease: Lease) -> tuple[bytes, float]:
         folder, backend = self._model(lease.settings.model)
+        self._computing(backend)
         start = time.perf_counter()
         if lease.kind == ChunkKind.ENCODE:
             result = self._encode(lease, backend)
@@ -120,7 +125,9 @@ class Runner:
             result = self._denoise(lease, folder, backend)
         else:
             result = self._decode(lease, folder, backend)
-        return result, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._computing(backend)
+        return result, seconds
 
     def _model(self, name: str) -> tuple[ModelFolder, Backend]:
         if self._open is None or self._open[0] != name:

@@ -21,6 +21,7 @@ from django.utils import timezone
 from genqueue import actions, departure, events, fairness, packages, protocol, roster
 from genqueue.admission import refuse_crowd, refuse_unwanted
 from genqueue.clients import client_label
+from genqueue.equipment import check_lines
 from genqueue.kinds import WorkerKind
 from genqueue.locks import lock_room
 from genqueue.models import Chunk, Room, Worker
@@ -28,7 +29,6 @@ from genqueue.problems import Problem
 from genqueue.protocol import Lease
 from genqueue.transitions import ChunkState, WorkerState
 
-LONGEST_DEVICE: Final = 120
 MOST_PACKAGES: Final = 8
 MOST_OPEN_KNOWN: Final = 100
 
@@ -58,10 +58,7 @@ class Hello:
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise ValueError("key: 32 hex digits")
-        if not self.device.isprintable() or not 0 < len(self.device) <= LONGEST_DEVICE:
-            raise ValueError(f"device: one line of 1 to {LONGEST_DEVICE} characters")
-        if len(self.kernels) > LONGEST_DEVICE or not (self.kernels + " ").isprintable():
-            raise ValueError(f"kernels: one line of at most {LONGEST_DEVICE} characters")
+        check_lines(self.device, self.kernels)
         if not 0 < len(self.packages) <= MOST_PACKAGES:
             raise ValueError(f"packages: 1 to {MOST_PACKAGES}")
         if not all(_HASH.fullmatch(package) for package in self.packages):

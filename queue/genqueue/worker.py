@@ -12,17 +12,21 @@ import os
 import signal
 import socket
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 
 from django.conf import settings
 from django.utils import timezone
 
-from genqueue import departure, events, fairness, protocol, roster, sweeper
+from genqueue import departure, equipment, events, fairness, protocol, roster, sweeper
+from genqueue.equipment import Equipment
 from genqueue.faults import Fault
 from genqueue.models import Worker
 from genqueue.protocol import Lease, LeaseLostError
 from genqueue.transitions import WorkerState
+
+if TYPE_CHECKING:
+    from diffusion.backends import Backend
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,8 @@ class CeleryWorker:
         self.loaded = False
         self._lease: Lease | None = None
         self._timer: threading.Timer | None = None
-        self._runner = Runner(self.stopping.is_set)
+        self._equipment: Equipment | None = None  # as everybody was told last
+        self._runner = Runner(self.stopping.is_set, self._computes_with)
         self._threads = [
             sweeper.Repeating("heartbeat", settings.HEARTBEAT_SECONDS, self.heartbeat),
             sweeper.Repeating("sweep", settings.SWEEP_SECONDS, sweeper.sweep),
@@ -80,22 +85,25 @@ class CeleryWorker:
         from diffusion.model_folder import find_models
 
         models = find_models(*settings.MODEL_ROOTS)
-        device, kernels = "", ""
         if models:
             name = (
                 settings.DEFAULT_MODEL if settings.DEFAULT_MODEL in models else next(iter(models))
             )
-            backend = self._runner.load(name)
-            device, kernels = backend.device, backend.kernels
+            self._computes_with(self._runner.load(name))
         else:
             log.warning("no model in %s", ", ".join(map(str, settings.MODEL_ROOTS)))
-        longest = Worker._meta.get_field("device").max_length
-        Worker.objects.filter(pk=self.id).update(device=device[:longest], kernels=kernels[:longest])
         roster.set_state(
             self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now()
         )
         self.loaded = True
         fairness.wake_workers()
+
+    def _computes_with(self, backend: "Backend") -> None:
+        """Before it hands in: others' results are held against how exactly it computes."""
+        now = equipment.of_backend(backend)
+        if now != self._equipment:
+            equipment.record(self.id, now)
+            self._equipment = now
 
     def work(self) -> None:
         """Claim one chunk and run it; the next ones too while no message about them can be sent."""

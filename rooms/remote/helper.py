@@ -2,6 +2,8 @@
 
 - One thread listens, one keeps leases and the connection alive, the caller's computes.
 - A chunk that is lost (cancelled, taken back, the connection gone) stops at its next step.
+- It says what it computes with, and when that is another backend: how strictly its results are
+  checked follows from it.
 - Asked to stop, it hands in the newest latent, says goodbye and leaves: nothing is lost.
 - When the connection breaks it comes back, soon at first and then less often.
 """
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from safetensors import numpy as safetensors_numpy
 
 from diffusion.backends import Backend
 from diffusion.model_folder import ModelFolder
+from genqueue.equipment import Equipment, of_backend
 from genqueue.faults import Fault
 from genqueue.runner import fault_of
 from rooms.messages import BEAT_SECONDS
@@ -66,12 +70,20 @@ class Models:
         self.folders = folders
         self._open_backend = open_backend
         self._open: tuple[str, Backend] | None = None
+        self._equipment: Equipment | None = None
 
     def backend(self, model_id: str) -> Backend:
         if self._open is None or self._open[0] != model_id:
             self.close()
             self._open = model_id, self._open_backend(self.folders[model_id])
         return self._open[1]
+
+    @property
+    def equipment(self) -> Equipment | None:
+        """Of the model that was opened last; it may be another one after every call."""
+        if self._open is not None:
+            self._equipment = of_backend(self._open[1])
+        return self._equipment
 
     def close(self) -> None:
         if self._open is not None:
@@ -136,6 +148,7 @@ class _Visit(Generic[A]):
         self.held: Name | None = None  # chunk and attempt, while they are ours
         self._over = threading.Event()
         self._renew_seconds = 10
+        self._told: Equipment | None = None
 
     def work(self) -> None:
         """Until the connection ends (LineClosedError), or the helper is asked to stop."""
@@ -145,7 +158,7 @@ class _Visit(Generic[A]):
         for thread in threads:
             thread.start()
         try:
-            self.line.say({"type": "work.hello", **self._admission.hello})
+            self._say_hello()
             self._serve()
         finally:
             self._over.set()
@@ -160,6 +173,8 @@ class _Visit(Generic[A]):
                 message, data = self.line.hear()
                 if message["type"] == "work.lost" and name_of(message) == self.held:
                     self.held = None
+                if message["type"] == "error" and message.get("code") == "later":
+                    break  # what it computes with was not taken: it comes again and says it anew
                 self._inbox.put((message, data))
         self.held = None
         self._inbox.put(None)
@@ -175,6 +190,18 @@ class _Visit(Generic[A]):
                     renewed_at = time.monotonic()
 
     # The caller's --------------------------------------------------------------------------------
+    def _say_hello(self) -> None:
+        self._told = self._helper.models.equipment
+        with_what = {} if self._told is None else asdict(self._told)
+        self.line.say({"type": "work.hello", **self._admission.hello, **with_what})
+
+    def tell_equipment(self) -> None:
+        """Before anything is handed in that was computed with it."""
+        now = self._helper.models.equipment
+        if now is not None and now != self._told:
+            self.line.say({"type": "work.device", **asdict(now)})
+            self._told = now
+
     def _serve(self) -> None:
         while not self._helper.stopping.is_set():
             try:
@@ -215,6 +242,7 @@ class _Visit(Generic[A]):
             self._helper.say(_sentence(lease))
             chunk = Chunk(lease, data, folder, self._helper.at_hand)
             backend = self._helper.models.backend(model_id)
+            self.tell_equipment()
             result = chunk.compute(backend, _Steps(self, lease))
         except _StopComputing:
             return
@@ -225,6 +253,7 @@ class _Visit(Generic[A]):
             return
         if self.held == name:
             seconds = time.monotonic() - began
+            self.tell_equipment()
             said = {**_message("work.complete", name), "seconds": seconds}
             self.line.say(said, safetensors_numpy.save(result))
             self._await_done(name)
@@ -280,6 +309,7 @@ class _Steps:
         if latent is not None:
             tensors["latent"] = latent
         said = {"step": step, "latent": latent is not None, "preview": True}
+        self._visit.tell_equipment()
         message = {**_message("work.step", self._name), **said}
         self._visit.line.say(message, safetensors_numpy.save(tensors))
 

@@ -235,6 +235,7 @@ def test_neither_the_latent_nor_the_noise_given_in_is_changed(kl: Backend) -> No
 
 def test_bf16_gives_nearly_the_same_picture(kl: Backend) -> None:
     half = open_backend("torch", kl.folder, precision="bf16")
+    assert (half.precision, kl.precision) == ("bf16", "f32")
     [ours] = generate(half, asked())
     [exact] = generate(kl, asked())
     assert 1e-4 < distance(ours.latent, exact.latent) < 0.1

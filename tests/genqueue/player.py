@@ -17,6 +17,7 @@ from genqueue import (
     actions,
     checks,
     departure,
+    equipment,
     files,
     forecast,
     protocol,
@@ -27,6 +28,7 @@ from genqueue import (
     timeline,
 )
 from genqueue.check_models import Check, ShutOut
+from genqueue.equipment import Equipment
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Worker
@@ -115,6 +117,11 @@ class Player:
             roster.set_state(row.pk, row.state, "ready")
         self._left.discard(row.pk)
         departure.give_back(row.pk, None, "")
+        return "ok"
+
+    def _equip(self, call: dict[str, Any]) -> str:
+        said = Equipment("gpu", software=False, kernels=call["kernels"], stores=call["stores"])
+        equipment.record(id_of(call["worker"]), said)
         return "ok"
 
     def _leave(self, call: dict[str, Any]) -> str:
@@ -250,7 +257,8 @@ class Player:
         told = []
         for row in found.exclude(done).select_related("worker"):
             steps = f" {row.start}..{row.stop}" if row.kind == ChunkKind.DENOISE else ""
-            told.append(f"{row.kind}{steps} by {row.worker.name} {row.state}")
+            exactly = f", {row.variant}" if row.variant else ""
+            told.append(f"{row.kind}{steps} by {row.worker.name} {row.state}{exactly}")
         return sorted(told)
 
     # What everybody sees

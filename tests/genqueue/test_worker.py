@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from genqueue import actions, fairness
+from diffusion.backends import open_backend
+from diffusion.model_folder import find_models
+from genqueue import actions, checks, events, fairness, runner
 from genqueue import worker as worker_module
 from genqueue.models import Chunk, Worker
 from genqueue.worker import CeleryWorker
 from tests.genqueue.conftest import Hand, chunk_of, measured, new_worker, settings_of
 from tests.genqueue.processes import until
+from tests.halves import KERNELS, Halved
 
 pytestmark = pytest.mark.django_db
 
@@ -76,6 +79,46 @@ class TestAHeartbeat:
         process.stopping.set()
         process.heartbeat()
         assert hand.row().state == "gone"
+
+
+class TestWhatItComputesWith:
+    """With a model that came after it had started, or after the process of wgpu was started again:
+    as a checker it holds tabs to what that is."""
+
+    @pytest.fixture
+    def process(self, models, monkeypatch) -> CeleryWorker:
+        opened = Halved(open_backend("torch", find_models(models)["tiny"]))
+        opened.kernels = "baseline"
+        monkeypatch.setattr(runner, "open_backend", lambda _: opened)
+        process = CeleryWorker(new_worker("one").id, "one")
+        process.backend = opened
+        return process
+
+    def test_is_said_before_anything_is_handed_in(self, process, alice):
+        job, _token = actions.submit_job("kitchen", alice.client_id, settings_of(steps=2))
+        hand = Hand(process.id)
+        process._runner.run(hand.claim())
+        assert (hand.row().device, hand.row().variant) == (Halved.device, "f16")
+        assert checks.precision(hand.row()) == "f16"
+        denoise = process.backend.denoise
+
+        def restarted(*args, **kwargs):
+            process.backend.kernels = KERNELS
+            return denoise(*args, **kwargs)
+
+        process.backend.denoise = restarted
+        process._runner.run(hand.claim())
+        assert checks.precision(hand.row()) == "f16 half"
+        done = Chunk.objects.filter(job=job, state="done").order_by("pk")
+        assert list(done.values_list("kernels", flat=True)) == ["baseline", KERNELS]
+
+    def test_is_told_to_the_pages_once(self, process, alice, monkeypatch):
+        told = []
+        monkeypatch.setattr(events, "announce_workers", lambda: told.append(1))
+        actions.submit_job("kitchen", alice.client_id, settings_of(steps=2))
+        for _ in range(3):
+            process._runner.run(Hand(process.id).claim())
+        assert told == [1]
 
 
 def test_one_that_leaves_work_to_a_faster_one_asks_again_when_that_does_not_come(

@@ -256,7 +256,10 @@ def peer_json(**more):
 def test_peers_are_the_same_for_everybody(page):
     for viewer in VIEWERS.values():
         for owner, own in itertools.product((True, False), ("p1", "p2", None)):
-            for worker, away in ((None, None), ("t1", 12.5), ("w2", 0.2)):
+            for worker, away in (
+                (None, None), ("t1", {"roundTripMs": None, "mbitPerS": 7.25}),
+                ("t1", {"roundTripMs": 12.5, "mbitPerS": 85.04}), ("w2", {"roundTripMs": 0.2}),
+            ):  # fmt: skip
                 peer = peer_json(owner=owner, worker=worker)
                 if owner:
                     peer["name"] = "<b>you</b>"
@@ -272,7 +275,7 @@ def test_what_peers_and_helpers_do_is_the_same(page):
         for jobs in ([], WORKED, [*WORKED, JOBS["halfway"]]):
             one = {**TAB, **IDLE, "at_work": at_work, "seconds_a_step": seconds}
             room = {**ROOM, "paused": paused, "workers": [one]}
-            compare_peer(page, peer_json(worker="t1"), room, viewer, "p1", jobs, 3)
+            compare_peer(page, peer_json(worker="t1"), room, viewer, "p1", jobs, {"roundTripMs": 3})
     for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, NAMELESS)):
         one = {**worker, **IDLE, "state": state}
         for jobs, paused in itertools.product(([], WORKED), (True, False)):
@@ -285,16 +288,20 @@ def test_peers_say_what_they_do_and_how_much_of_it():
     one = {**TAB, **IDLE, "at_work": HALFWAY, "seconds_a_step": 1.26}
     room = {**ROOM, "workers": [one]}
     jobs = [*WORKED, JOBS["halfway"]]
-    args = (peer_json(worker="t1"), room, VIEWERS["guest"], "p2", jobs, Shares.of(jobs), 41.6)
+    way = {"roundTripMs": 41.6, "mbitPerS": 85.04}
+    args = (peer_json(worker="t1"), room, VIEWERS["guest"], "p2", jobs, Shares.of(jobs), way)
     said = people.peer_slots(*args)
     assert said["doing"].startswith("computing steps 2 to 8 of “<b>bold</b>")
     assert said["doing"].endswith("…”, picture 3")
     assert said["facts"] == (
-        "<Some> GPU · 1.3 s a step · 44 % of the steps of the last 2 pictures · 42 ms away"
+        "<Some> GPU · 1.3 s a step · 44 % of the steps of the last 2 pictures"
+        " · 42 ms away, 85 Mbit/s"
     )
     quick = {**ROOM, "workers": [{**one, "seconds_a_step": 0.05}]}
-    said = people.peer_slots(peer_json(worker="t1"), quick, VIEWERS["mine"], "p1", [], Shares(), 3)
-    assert said["facts"] == "<Some> GPU · 20 steps a second · 3 ms to the server"
+    said = people.peer_slots(
+        peer_json(worker="t1"), quick, VIEWERS["mine"], "p1", [], Shares(), way
+    )
+    assert said["facts"] == "<Some> GPU · 20 steps a second · 42 ms to the server"
 
 
 def test_shares_are_of_the_newest_pictures_alone():

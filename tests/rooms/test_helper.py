@@ -31,6 +31,7 @@ from rooms.remote.conversation import LineClosedError
 from rooms.remote.helper import DismissedError, Helper, Models
 from rooms.remote.line import Line
 from tests.genqueue.processes import until
+from tests.halves import KERNELS, Halved
 from tests.js.site import LiveSite
 from tests.liars import Liar
 from tests.rooms.computing import ask
@@ -56,10 +57,14 @@ class Running:
     """A helper in a thread; `ended` holds what ended it."""
 
     def __init__(
-        self, site: LiveSite, model: Path, *, steps_held=None, lie=None, room="kitchen"
-    ) -> None:
+        self, site: LiveSite, model: Path, *, steps_held=None, wrapped=None, opened=False,
+        room="kitchen",
+    ) -> None:  # fmt: skip
+        """wrapped: makes the backend that is asked of an honest one. opened: before it joins."""
         folder = read_model_folder(model)
-        self.models = Models({identity(folder): folder}, partial(self._open, steps_held, lie))
+        self.models = Models({identity(folder): folder}, partial(self._open, steps_held, wrapped))
+        if opened:
+            self.models.backend(identity(folder))
         address = room_address(f"{site.url}/rooms/{room}/")
         self.described = {
             "name": "attic", "device": "Test CPU", "software": True, "variant": "f32",
@@ -74,10 +79,10 @@ class Running:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _open(self, steps_held, lie, folder):
+    def _open(self, steps_held, wrapped, folder):
         backend = open_backend("torch", folder)
-        if lie is not None:
-            return Liar(lie, backend)
+        if wrapped is not None:
+            return wrapped(backend)
         if steps_held is not None:
             backend.denoise = partial(self._held, backend.denoise, steps_held)
         return backend
@@ -203,13 +208,14 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_goes(site, helper, kitchen, al
     assert (chunk.kind, chunk.attempt, chunk.faults) == ("denoise", 1, 0)
 
 
-def test_one_that_lies_is_shut_out_and_everybody_sees_why(site, helper, backend, kitchen, alice):
-    """The server's own worker checks it and does its work again."""
-    server = Worker.objects.create(
+def loading_server() -> Worker:
+    return Worker.objects.create(
         name="server", state=WorkerState.LOADING, device="cpu", model_names=["tiny"]
     )
-    liar = helper(lie="3 % added noise")
-    job = ask(alice)
+
+
+def checked_by(server: Worker, job: Job) -> None:
+    """Others have computed steps of it; then the server comes, checks them and helps."""
     until(lambda: Check.objects.filter(kind="denoise", state="open").first())
     Worker.objects.filter(pk=server.pk).update(state=WorkerState.READY)
     runner = Runner(lambda: False)
@@ -222,8 +228,94 @@ def test_one_that_lies_is_shut_out_and_everybody_sees_why(site, helper, backend,
         return finished(job)
 
     until(done)
-    liar.wait()
     runner.close()
+
+
+@pytest.mark.parametrize("told", ["in its hello", "when the model is open"])
+def test_one_that_multiplies_in_f16_is_held_to_that_and_everybody_sees_it(
+    site, helper, kitchen, alice, admin_client, told
+):
+    server = loading_server()
+    running = helper(wrapped=Halved, opened=told == "in its hello")
+    job = ask(alice)
+    checked_by(server, job)
+    distances = Check.objects.filter(kind="denoise").values_list("distance", "limit", "variant")
+    assert {(limit, variant) for _, limit, variant in distances} == {(0.02, "f16 half")}
+    assert all(0.0025 < distance < 0.0053 for distance, _, _ in distances)
+    assert running.ended is None
+    answer = Client().get("/api/queue/kitchen").json()
+    assert answer["shut_out"] == []
+    [worker] = [one for one in answer["workers"] if one["kind"] == "remote"]
+    assert (worker["kernels"], worker["device"]) == (KERNELS, Halved.device)
+    row = Worker.objects.get(kind=WorkerKind.REMOTE)
+    assert (row.kernels, row.variant) == (KERNELS, "f16")
+    chunks = Chunk.objects.filter(worker=row, state="done")
+    assert set(chunks.values_list("kernels", flat=True)) == {KERNELS}
+    entries = Client().get(f"/api/jobs/{job.pk}/images/0/timeline").json()["entries"]
+    by_it = [one["worker"]["kernels"] for one in entries if one["worker"]["kind"] == "remote"]
+    assert by_it == [KERNELS] * len(by_it) != []
+    for table in ("worker", "chunk"):
+        assert KERNELS in admin_client.get(f"/admin/queue/{table}/").content.decode()
+
+
+def test_what_it_computes_with_after_a_restart_is_what_it_is_held_to(site, helper, kitchen, alice):
+    """The process of wgpu ended, and the trial of the next one chose otherwise."""
+    server = loading_server()
+    made: list[Halved] = []
+
+    def wrapped(backend) -> Halved:
+        made.append(Halved(backend))
+        made[0].kernels = "baseline"
+        denoise = made[0].denoise
+
+        def restarted(*args, **kwargs):
+            made[0].kernels = KERNELS
+            return denoise(*args, **kwargs)
+
+        made[0].denoise = restarted
+        return made[0]
+
+    running = helper(wrapped=wrapped)
+    job = ask(alice)
+    checked_by(server, job)
+    assert running.ended is None
+    assert set(Check.objects.filter(kind="denoise").values_list("variant", flat=True)) == {
+        "f16 half"
+    }
+    assert Check.objects.get(kind="encode").variant == "f16"
+
+
+def test_a_helper_that_does_not_say_what_it_computes_with_is_as_it_joined(site, helper, kitchen):
+    running = helper()
+    running.stop()
+    address = room_address(f"{site.url}/rooms/kitchen/")
+    with Line(join(address, running.described | {"variant": "bf16"})) as line:
+        line.say({"type": "work.device"})
+        assert line.hear()[0]["code"] == "not-a-worker"
+        line.say({"type": "work.hello"})
+        worker = line.hear()[0]["worker"]
+        assert Worker.objects.get(pk=worker).variant == "bf16"
+        right = {"device": "GPU", "software": False, "kernels": "", "stores": "f16"}
+        for wrong in (
+            {"stores": "f17"}, {"stores": ""}, {"kernels": "x" * 121}, {"kernels": "a\nb"},
+            {"device": ""}, {"device": None},
+        ):  # fmt: skip
+            time.sleep(0.2)  # each counts as eleven messages
+            line.say({"type": "work.device", **right, **wrong})
+            assert line.hear()[0]["code"] == "bad-message"
+        line.say({"type": "work.device", **right})
+        line.say({"type": "work.claim", "conditionings": [], "latents": []})
+        until(lambda: Worker.objects.get(pk=worker).variant == "f16")
+        line.say({"type": "work.goodbye"})
+
+
+def test_one_that_lies_is_shut_out_and_everybody_sees_why(site, helper, backend, kitchen, alice):
+    """The server's own worker checks it and does its work again."""
+    server = loading_server()
+    liar = helper(wrapped=partial(Liar, "3 % added noise"))
+    job = ask(alice)
+    checked_by(server, job)
+    liar.wait()
     assert isinstance(liar.ended, DismissedError)
     assert "was found wrong" in str(liar.ended)
     assert is_torchs(picture_of(job), backend.decode(torchs_latent(backend, job)))
@@ -311,12 +403,17 @@ def test_a_token_opens_its_own_room_only(site, helper, kitchen):
         assert line.hear()[0]["type"] == "work.welcome"
 
 
-def test_the_command_joins_computes_and_leaves_when_asked(site, kitchen, alice, model):
+@pytest.mark.parametrize(
+    ("backend", "device", "kernels"), [("torch", "cpu", ""), ("wgpu", "wgpu ", "few ")]
+)
+def test_the_command_joins_computes_and_leaves_when_asked(
+    site, kitchen, alice, model, backend, device, kernels
+):
     job = ask(alice)
     process = subprocess.Popen(
         [
             sys.executable, "manage.py", "helper", f"{site.url}/rooms/kitchen/",
-            "--name", "attic", "--model", str(model), "--backend", "torch",
+            "--name", "attic", "--model", str(model), "--backend", backend,
         ],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -327,7 +424,13 @@ def test_the_command_joins_computes_and_leaves_when_asked(site, kitchen, alice, 
     finally:
         process.kill()
     assert process.returncode == 0, said
-    assert "Computing for kitchen on cpu" in said
+    assert f"Computing for kitchen on {device}" in said
+    row = Worker.objects.get()
+    assert row.device.startswith(device)
+    assert row.kernels[:4] == kernels
+    assert row.variant == "f32"
+    done = Chunk.objects.filter(job=job, state="done").values_list("kernels", flat=True)
+    assert set(done) == {row.kernels}
     assert said.rstrip().endswith("Left the room.")
 
 

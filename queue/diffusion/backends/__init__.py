@@ -48,6 +48,7 @@ class Backend(Protocol):
     name: str  # "torch", "wgpu"
     device: str  # "cpu", "cuda NVIDIA H200", "mps", "wgpu Vulkan AMD Radeon RX 7600, f16"
     kernels: str  # variants of wgpu's kernels, such as "baseline"; torch has none: ""
+    precision: str  # how it stores weights: "f32", "f16", "bf16"
 
     def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
         """Clean, tokenize and encode the texts; with guidance 1 the negative one is left out."""

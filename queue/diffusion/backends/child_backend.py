@@ -3,7 +3,7 @@
 The conversation (frames.py); the child's side is wgpu_child.py:
 
     parent                                     child
-    open(folder, ...)                          opened(device, kernels) | failed
+    open(folder, ...)                          opened(device, kernels, precision) | failed
     encode(prompt, negative_prompt, guidance)  done + the texts' features | failed
     denoise(...) + features and latent         step(step) + latent, ...; done + latent
                                                  | stopped | failed
@@ -84,6 +84,7 @@ class ChildBackend:
         self._child: ChildProcess | None = None
         self.device = ""
         self.kernels = ""
+        self.precision = ""
         self._start()
 
     def encode(self, prompt: str, negative_prompt: str, guidance: float) -> Conditioning:
@@ -206,6 +207,7 @@ class ChildBackend:
             raise _error_of(answer)
         self.device = str(answer.fields["device"])
         self.kernels = str(answer.fields["kernels"])
+        self.precision = str(answer.fields["precision"])
         return self._child
 
     def _bury(self) -> None:

@@ -43,6 +43,7 @@ class TorchBackend:
         if precision not in _DTYPES:
             raise ValueError(f"the torch backend has no {precision}, but {' and '.join(_DTYPES)}")
         self.folder = folder
+        self.precision = precision
         self._device = _best_device()
         self.device = _describe(self._device)
         dtype = _DTYPES[precision]

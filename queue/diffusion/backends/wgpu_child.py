@@ -135,7 +135,8 @@ class Child:
         # f16 is half the memory and traffic; a processor that plays a GPU gains nothing by it
         variant: str = fields["precision"] or ("f32" if device.software else "f16")
         self._backend = open_wgpu(folder, device, variant=variant)
-        said = {"device": f"wgpu {device.description}, {variant}", "kernels": str(kernels)}
+        described = f"wgpu {device.description}, {variant}"
+        said = {"device": described, "kernels": str(kernels), "precision": variant}
         return Message("opened", said)
 
     def _denoise(self, backend: WgpuBackend, request: Request) -> Message:

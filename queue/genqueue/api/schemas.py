@@ -16,7 +16,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from genqueue.helpers import LONGEST_DEVICE, LONGEST_NAME, MOST_MODELS
+from genqueue.equipment import LONGEST_DEVICE
+from genqueue.helpers import LONGEST_NAME, MOST_MODELS
 from genqueue.shapes import JobJson, ModelJson, PackageJson, RoomWorkerJson, shape
 
 RoomId = Annotated[

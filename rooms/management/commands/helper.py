@@ -16,7 +16,8 @@ from diffusion.backends import BACKEND_NAMES
 from diffusion.backends.errors import BackendError
 from diffusion.model_folder import ModelFolder, ModelFolderError, find_models
 from genqueue.backends import open_backend
-from genqueue.helpers import LONGEST_DEVICE, LONGEST_NAME
+from genqueue.equipment import of_backend
+from genqueue.helpers import LONGEST_NAME
 from genqueue.identity import identity
 from genqueue.management.arguments import model_named
 from rooms.remote.address import NotLetInError, join, room_address
@@ -73,15 +74,16 @@ class Command(BaseCommand):
         models = Models(folders, partial(open_backend, name=options["backend"]))
         try:
             first = models.backend(next(iter(folders)))
+            computes = of_backend(first)
             described = {
                 "name": name,
-                "device": first.device[:LONGEST_DEVICE],
-                "software": "cpu" in first.device.lower(),
-                "variant": _variant(first.device),
+                "device": computes.device,
+                "software": computes.software,
+                "variant": computes.stores,
                 "models": sorted(folders),
             }
             if exported is not None:
-                self._help_tabs(exported, models, described, options)
+                self._help_tabs(exported, models, options)
             else:
                 assert address is not None
                 verify = not options["insecure"]
@@ -91,16 +93,14 @@ class Command(BaseCommand):
                     partial(Line, verify=verify),
                     self.stdout.write,
                 )
-                self._run(helper, address.room, first.device)
+                self._run(helper, address.room)
         except (ModelFolderError, BackendError, NotLetInError, DismissedError) as error:
             raise CommandError(str(error)) from error
         finally:
             models.close()
         self.stdout.write("Left the room.")
 
-    def _help_tabs(
-        self, room: ExportedRoom, models: Models, described: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _help_tabs(self, room: ExportedRoom, models: Models, options: dict[str, Any]) -> None:
         """A room without a server."""
         from rooms.remote.webrtc.line import Presence
 
@@ -110,19 +110,21 @@ class Command(BaseCommand):
         presence = Presence(
             room.room,
             password=room.password,
-            name=described["name"],
+            name=options["name"],
             relays=relays or relays_of(room.page, verify=verify),
             stun=[] if options["stun"] == "none" else [options["stun"]],
         )
         with presence:
-            entry = presence.entry(packages, described)
+            entry = presence.entry(packages)
             helper = Helper(models, lambda: entry, presence.connect, self.stdout.write)
-            self._run(helper, room.room, described["device"])
+            self._run(helper, room.room)
 
-    def _run(self, helper: Helper[Any], room: str, device: str) -> None:
+    def _run(self, helper: Helper[Any], room: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: helper.stop())
-        self.stdout.write(f"Computing for {room} on {device}. Ctrl-C leaves.")
+        computes = helper.models.equipment
+        assert computes is not None, "the first model is open"
+        self.stdout.write(f"Computing for {room} on {computes.device}. Ctrl-C leaves.")
         helper.run()
 
 
@@ -143,9 +145,3 @@ def _folders(named: list[str] | None) -> list[ModelFolder]:
     if not found:
         raise CommandError("There is no model on this machine: P2PWEB_MODELS_DIR names a folder.")
     return found
-
-
-def _variant(device: str) -> str:
-    """How the open backend stores weights: what its device says last, or the default."""
-    last = device.rpartition(" ")[2]
-    return last if last in ("f32", "f16", "bf16") else str(site.PRECISION or "f32")

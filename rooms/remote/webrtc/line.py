@@ -66,16 +66,10 @@ class Presence:
         finally:
             self._background.__exit__()
 
-    def entry(self, packages: list[Package], described: dict[str, Any]) -> Entry:
-        """packages: those of the room's models that this helper has. described: as for a site."""
-        hello = {
-            "key": self._key,
-            "device": described["device"],
-            "software": described["software"],
-            "kernels": described["variant"],
-            "stores": described["variant"],
-            "packages": [package.package_id for package in packages],
-        }
+    def entry(self, packages: list[Package]) -> Entry:
+        """packages: those of the room's models that this helper has."""
+        named = [package.package_id for package in packages]
+        hello = {"key": self._key, "packages": named}
         return Entry({package.model: package.model_id for package in packages}, hello)
 
     def connect(self, entry: Entry) -> "QueueLine":

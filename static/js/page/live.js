@@ -6,13 +6,14 @@ import { galleryOf, noticeSlots, olderSlots, queueOf } from 'page/view.js';
 
 export class LivePage {
   #viewer;
-  #roundTrips;
+  #ways;
 
   // viewer: { label, rooms }; whether they own the room is known anew with every state.
-  // roundTrips: milliseconds by the ids of those peers of whom they are known, or by their mesh ids
-  constructor(viewer, { added, roundTrips = () => ({}) }) {
+  // ways: { roundTripMs, mbitPerS } by the ids of those peers of whom they are known, or by their mesh
+  // ids
+  constructor(viewer, { added, ways = () => ({}) }) {
     this.#viewer = viewer;
-    this.#roundTrips = roundTrips;
+    this.#ways = ways;
     this.added = added;
   }
 
@@ -41,9 +42,9 @@ export class LivePage {
 
   showPeers(room, shares, viewer) {
     const { head, jobs, peer: own } = room;
-    const trips = this.#roundTrips();
+    const ways = this.#ways();
     const peers = room.peers.map((peer) =>
-      peerSlots(peer, head, viewer, own, jobs, shares, trips[peer.id] ?? trips[peer.mesh]));
+      peerSlots(peer, head, viewer, own, jobs, shares, ways[peer.id] ?? ways[peer.mesh]));
     reconcile(document.getElementById('peers'), 'peer', peers, this.added);
     document.getElementById('peer-count').textContent = String(room.peers.length);
   }

@@ -41,11 +41,11 @@ notice('insecure', !window.isSecureContext);
 // What the server says, as it says it ------------------------------------------------------------
 const room = new Room();
 const page = new LivePage({ label, rooms }, {
-  added: powered, roundTrips: () => ({ ...met, ...socket.roundTrips(room.peer) }),
+  added: powered, ways: () => ({ ...met, ...socket.ways(room.peer) }),
 });
-let met = {}; // round trip times to tabs that are met directly
+let met = {}; // ways to tabs that are met directly
 document.addEventListener('mesh', ({ detail: { peers } }) => {
-  met = Object.fromEntries(peers.map((peer) => [peer.id, peer.roundTripMs]));
+  met = Object.fromEntries(peers.map((peer) => [peer.id, peer]));
 });
 let seen = null; // pictures that were there before, so that only new ones are announced
 let drawing = false;

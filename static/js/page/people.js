@@ -30,13 +30,13 @@ function shareWords({ steps, pictures, all }, worker) {
   return `${percent} % of the steps of the last ${last}`;
 }
 
-// room: all about it but its jobs; ownPeer: the id of this very tab; roundTripMs: to that peer, or of
-// this tab to the server
-export function peerSlots(peer, room, viewer, ownPeer, jobs, shares, roundTripMs = null) {
+// room: all about it but its jobs; ownPeer: the id of this very tab; way: to that peer, or of this tab
+// to the server, { roundTripMs, mbitPerS } or null
+export function peerSlots(peer, room, viewer, ownPeer, jobs, shares, way = null) {
   const mine = peer.client === viewer.label;
   const name = named(peer, viewer);
   const worker = room.workers.find(({ id }) => id === peer.worker);
-  const away = awayWords(roundTripMs, ownPeer === peer.id);
+  const away = awayWords(way, ownPeer === peer.id);
   const facts = factsOf(worker, shares, away);
   return {
     id: `peer-${peer.id}`,
@@ -121,8 +121,9 @@ function speedWords(seconds) {
     ? `${tenths(seconds)} s a step` : `${tenths(1 / seconds)} steps a second`;
 }
 
-function awayWords(milliseconds, own) {
-  if (milliseconds === null) return null;
-  const rounded = Math.floor(milliseconds + 0.5);
-  return own ? `${rounded} ms to the server` : `${rounded} ms away`;
+function awayWords(way, own) {
+  if ((way?.roundTripMs ?? null) === null) return null;
+  const rounded = Math.floor(way.roundTripMs + 0.5);
+  const fast = way.mbitPerS ? `, ${tenths(way.mbitPerS)} Mbit/s` : '';
+  return own ? `${rounded} ms to the server` : `${rounded} ms away${fast}`;
 }

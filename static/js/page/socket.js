@@ -56,8 +56,8 @@ export class RoomSocket {
   }
 
   // Milliseconds there and back, by the ids of peers: to the server it is that of this very tab.
-  roundTrips(own) {
-    return this.#roundTripMs === null ? {} : { [own]: this.#roundTripMs };
+  ways(own) {
+    return this.#roundTripMs === null ? {} : { [own]: { roundTripMs: this.#roundTripMs } };
   }
 
   send(message) {

@@ -19,6 +19,7 @@ export class Channels {
   #parity;
   #say;
   #heard;
+  #measured;
   #open = new Map(); // number -> RTCDataChannel
   #opening = new Map(); // number -> { resolve, reject }
   #next;
@@ -29,13 +30,15 @@ export class Channels {
    * @param {boolean} options.even which of the numbers are this end's
    * @param {(message: object) => void} options.say sends a message over the control channel
    * @param {() => void} options.heard something came over a channel
+   * @param {(bytes: number, ms: number) => void} options.measured how fast it came
    */
-  constructor(connection, { even, say, heard }) {
+  constructor(connection, { even, say, heard, measured }) {
     this.#connection = connection;
     this.#parity = even ? 0 : 1;
     this.#next = FIRST_NUMBER + this.#parity;
     this.#say = say;
     this.#heard = heard;
+    this.#measured = measured;
   }
 
   /**
@@ -125,6 +128,7 @@ export class Channels {
       label,
       maxMessageSize: this.#connection.sctp?.maxMessageSize,
       heard: this.#heard,
+      measured: this.#measured,
     });
     if (channel.readyState === 'connecting') {
       await new Promise((resolve, reject) => {

@@ -16,12 +16,15 @@ export class PeerChannel {
 
   /**
    * @param {RTCDataChannel} channel open
-   * @param {{label: string, maxMessageSize: number, heard: () => void}} options
-   *   maxMessageSize: of the connection; heard: called when something comes
+   * @param {{label: string, maxMessageSize: number, heard: () => void,
+   *   measured: (bytes: number, ms: number) => void}} options
+   *   maxMessageSize: of the connection; heard: called when something comes; measured: told how fast
+   *   bytes come, by whoever knows when they do
    */
-  constructor(channel, { label, maxMessageSize, heard }) {
+  constructor(channel, { label, maxMessageSize, heard, measured }) {
     this.#channel = channel;
     this.label = label;
+    this.measured = measured;
     /** Bytes that a message may have. */
     this.maxMessageBytes = Math.min(maxMessageSize || LARGEST_MESSAGE, LARGEST_MESSAGE);
     channel.binaryType = 'arraybuffer';

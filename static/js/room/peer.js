@@ -41,6 +41,8 @@ export class Peer {
     this.name = '';
     /** What they announced: an object from a stranger. */
     this.about = {};
+    /** How fast bytes came from there, megabits a second, the newest measured, or null. */
+    this.mbitPerS = null;
     this.connection = connection;
     this.#hello = hello;
     this.#on = on;
@@ -49,6 +51,9 @@ export class Peer {
       even: selfId < id,
       say: (message) => this.#say(message),
       heard: () => this.#heartbeat.heard(),
+      measured: (bytes, ms) => {
+        this.mbitPerS = (8 * bytes) / ms / 1000;
+      },
     });
     this.#control = connection.createDataChannel(
       'room', { negotiated: true, id: CONTROL_NUMBER, priority: 'high' });

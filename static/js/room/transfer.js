@@ -36,6 +36,7 @@ const CLOCK = {
  * @property {number} bufferedAmountLowThreshold
  * @property {string} [readyState] 'open' when absent
  * @property {number} [maxMessageBytes] 65,536 when absent
+ * @property {(bytes: number, ms: number) => void} [measured] told how fast bytes come
  * @property {(event: {data: ArrayBuffer}) => void} onmessage set here, as onbufferedamountlow, onopen
  *   and onclose are
  *
@@ -84,6 +85,7 @@ export class TransferLine {
       deliver: (arrival) => guarded(() => this.#options.deliver(arrival)),
       objection: (kind, reference) => this.#options.objection(kind, reference),
       lost: (kind, reference, error) => this.#options.lost(kind, reference, error),
+      measured: (bytes, ms) => channel.measured?.(bytes, ms),
     };
     this.#inbox = new Inbox(port);
     this.#outbox = new Outbox(port);

@@ -20,7 +20,7 @@ const MESSAGE_BURST = 60;
 const BYTES_A_SECOND = 2 ** 24; // of tabs that compute, and to pages that fetch pictures
 const BYTE_BURST = 2 ** 26;
 const BYTES_OF_A_PIECE = 2 ** 16; // that each one costs beside its own
-const COST_OF_A_HELLO = 20;
+const COSTS_AT_WORK = new Map([['hello', 20], ['device', 10]]); // messages
 export const CLOSE_GONE = 4000;
 export const CLOSE_FLOOD = 4008;
 
@@ -160,7 +160,8 @@ export class HostPage {
   }
 
   async #atWork(command, message) {
-    if (command === 'hello' && !this.#spends(this.#messages, COST_OF_A_HELLO)) {
+    const more = COSTS_AT_WORK.get(command) ?? 0;
+    if (more && !this.#spends(this.#messages, more)) {
       this.#flooded();
       return;
     }

@@ -19,10 +19,11 @@ import { expectedTensors } from './expected.js';
 import {
   BlobLostError, expectedResult, expectedStep, fits, needed, resultOf, secondsOf, settingsOf, stepOf,
 } from './handing.js';
+import { precision } from './likeness.js';
 import { MessageError, Problem, unknownType, whole } from './problems.js';
 import { LeaseLost } from './queue/room-queue.js';
 import { Upload } from './uploads.js';
-import { readAtHand, readHello } from './work-messages.js';
+import { readAtHand, readDevice, readHello } from './work-messages.js';
 
 const RENEW_SECONDS = 10;
 const STALLED_AFTER_MS = 300000; // without a step; the longest step or decoding of a slow device
@@ -73,6 +74,7 @@ export class HostWork {
       throw new MessageError('not-a-worker', 'Say work.hello first.');
     }
     switch (command) {
+      case 'device': this.#equip(message); break;
       case 'claim': this.#claim(message); break;
       case 'renew': this.#withLease(message, (lease) => this.#renew(lease)); break;
       case 'step':
@@ -153,6 +155,15 @@ export class HostWork {
     this.#host.changed();
     this.#host.peersChanged();
     this.#page.say({ type: 'work.welcome', worker: this.#worker, renew_seconds: RENEW_SECONDS });
+  }
+
+  /** Another backend than it said computes what it holds, and what follows. */
+  #equip(message) {
+    const { device, software, kernels, stores } = readDevice(message);
+    this.#host.queue.equip(this.#worker, {
+      device, software, kernels, variant: precision(stores, kernels),
+    });
+    this.#host.changed();
   }
 
   #dismiss(problem) {

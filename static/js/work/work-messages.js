@@ -1,4 +1,5 @@
-// What tabs that compute say, read with care: the members of `work.hello` and `work.claim`.
+// What tabs that compute say, read with care: the members of `work.hello`, `work.device` and
+// `work.claim`.
 
 import { latentKey } from './handing.js';
 import { isVariant } from './likeness.js';
@@ -7,6 +8,7 @@ import { MessageError } from './problems.js';
 const MOST_AT_HAND = 16;
 const MOST_PACKAGES = 8;
 const LONGEST_DEVICE = 120;
+const STORES = 'stores: such as f32, f16, bf16';
 const LINE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u; // what people can read
 
 /**
@@ -21,27 +23,42 @@ const LINE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u; // what people can read
  * @throws {MessageError} for what no tab of ours says
  */
 export function readHello(message) {
-  const { key, device, software, kernels = '', stores = '', own_first: first } = message;
+  const { key, stores = '', own_first: first } = message;
   const packages = list(message, 'packages').map(String);
-  const wrong = (detail) => new MessageError('bad-message', detail);
   if (!/^[0-9a-f]{32}$/.test(key)) throw wrong('key: 32 hex digits');
-  if (typeof device !== 'string' || device.length > LONGEST_DEVICE || !LINE.test(device)) {
-    throw wrong(`device: one line of 1 to ${LONGEST_DEVICE} characters`);
-  }
-  if (typeof kernels !== 'string' || kernels.length > LONGEST_DEVICE || !LINE.test(`${kernels} `)) {
-    throw wrong(`kernels: one line of at most ${LONGEST_DEVICE} characters`);
-  }
+  const equipment = readEquipment(message, stores);
   if (!packages.length || packages.length > MOST_PACKAGES) {
     throw wrong(`packages: 1 to ${MOST_PACKAGES}`);
   }
   if (!packages.every((id) => /^[0-9a-f]{64}$/.test(id))) {
     throw wrong('packages: ids of 64 hex digits');
   }
-  if (stores !== '' && !isVariant(stores)) throw wrong('stores: such as f32, f16, bf16');
-  return {
-    key, device, software: software === true, packages, kernels, stores, ownFirst: first === true,
-  };
+  return { key, packages, ...equipment, ownFirst: first === true };
 }
+
+/**
+ * What a worker computes with from now on.
+ * @param {object} message `work.device`
+ * @returns {{device: string, software: boolean, kernels: string, stores: string}} as of a hello
+ * @throws {MessageError} for what no worker of ours says
+ */
+export function readDevice(message) {
+  if (message.stores === '') throw wrong(STORES);
+  return readEquipment(message, message.stores);
+}
+
+function readEquipment({ device, software, kernels = '' }, stores) {
+  if (typeof device !== 'string' || device.length > LONGEST_DEVICE || !LINE.test(device)) {
+    throw wrong(`device: one line of 1 to ${LONGEST_DEVICE} characters`);
+  }
+  if (typeof kernels !== 'string' || kernels.length > LONGEST_DEVICE || !LINE.test(`${kernels} `)) {
+    throw wrong(`kernels: one line of at most ${LONGEST_DEVICE} characters`);
+  }
+  if (stores !== '' && !isVariant(stores)) throw wrong(STORES);
+  return { device, software: software === true, kernels, stores };
+}
+
+const wrong = (detail) => new MessageError('bad-message', detail);
 
 /**
  * What an idle tab still has.

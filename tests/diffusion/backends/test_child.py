@@ -75,6 +75,7 @@ class TestAPicture:
     def test_of_weights_in_f16_is_near(self, folder: ModelFolder, undisturbed: Array) -> None:
         with closing(open_backend("wgpu", folder, "f16", shaders=WGSL)) as half:
             assert half.device.endswith(", f16")
+            assert half.precision == "f16"
             assert distance(denoised(half), undisturbed) < 2e-2
 
     def test_that_is_not_wanted_any_more_stops_within_a_step(

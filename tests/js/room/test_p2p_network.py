@@ -77,6 +77,17 @@ def test_messages_arrive_in_order_and_only_what_is_one_is_sent(two: list[Tab]) -
     assert refused == ["bad-message"] * 6
 
 
+def test_how_fast_bytes_came_is_known_of_each_peer(two: list[Tab]) -> None:
+    ann, bob = two
+    assert bob.run("return network.peers[0].mbitPerS") is None
+    opens = """const channel = await network.peers[0].openChannel('bulk.link');
+        channel.measured(125_000, 10);
+        channel.close();
+        return network.peers[0].mbitPerS;"""
+    assert ann.run(opens) == 100
+    assert bob.run("return network.peers[0].mbitPerS") is None
+
+
 def test_channels_carry_bytes_beside_trysteros_own(two: list[Tab]) -> None:
     ann, bob = two
     echoed = """const channel = await network.peers[0].openChannel(args[0]);

@@ -4,6 +4,7 @@ what outlives the host. The rules themselves are in tests/vectors/queue/checks.j
 import re
 
 import numpy as np
+import pytest
 
 from diffusion.noise import initial_noise
 from tests.js.work.hosting import run
@@ -257,6 +258,55 @@ def test_who_says_that_it_stores_weights_coarsely_is_allowed_more(run):
         return verdicts;"""
     )
     assert result == [1, 0, 1, 0, "bad-message"]
+
+
+def test_who_multiplies_in_f16_is_allowed_what_that_costs_from_when_it_says_so(run):
+    result = run(
+        CHECKED
+        + """const verdicts = [];
+        const half = { kernels: 'few 64x128x8x2, many 128x128x16f16' };
+        const device = { type: 'work.device', device: 'Test GPU', kernels: 'f16', stores: 'f16' };
+        const off = { ...text(4), data: text(4).data.map((one) => 1.004 * one) };
+        for (const [first, ...later] of [[{}], [half], [{}, half], [half, { stores: 'f32' }],
+          [{ kernels: 'f16', stores: 'f16' }]]) {
+          const host = await open({ checks: true });
+          const bob = await page(host, BOB), own = await worker(host, ALICE);
+          const charlie = await page(host, CHARLIE);
+          await bob.says({ ...hello, ...first });
+          await own.asks('job.submit', asked());
+          await bob.says(claim);
+          const lease = bob.last('work.lease');
+          for (const more of later) await bob.says({ ...device, ...more });
+          await bob.says({ type: 'work.complete', chunk: lease.chunk, attempt: 0, seconds: 1 },
+            t.toBytes({ prompt: off, negative: text(0) }));
+          await own.completes(await own.claims());
+          await passes(500);
+          const { workers } = charlie.last('room.changed').room;
+          verdicts.push([host.queue.shutOut().length,
+                         workers.find(({ client }) => client === bob.end.label)?.kernels]);
+        }
+        return verdicts;"""
+    )
+    half = "few 64x128x8x2, many 128x128x16f16"
+    # The last one says how it stores weights, and not with what it multiplies
+    assert result == [[1, None], [0, half], [0, half], [1, None], [1, None]]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["{ stores: 'f17' }", "{ stores: '' }", "{ stores: undefined }", "{ device: '' }",
+              "{ device: 7 }", "{ kernels: 'x'.repeat(121) }", "{ kernels: 7 }"],
+)  # fmt: skip
+def test_a_device_that_makes_no_sense_is_refused_and_changes_nothing(run, wrong):
+    result = run(
+        CHECKED
+        + f"""const bob = await worker(host, BOB);
+        const before = JSON.stringify(host.queue.snapshot().workers);
+        await bob.says({{ type: 'work.device', device: 'GPU', kernels: '', stores: 'f16',
+          ...{wrong} }});
+        const after = JSON.stringify(host.queue.snapshot().workers);
+        return [bob.last('error').code, before === after];"""
+    )
+    assert result == ["bad-message", True]
 
 
 def test_a_file_that_is_lost_makes_no_liar(run):

@@ -173,6 +173,7 @@ MALFORMED = [
     ("{ type: 'job.cancel', id: 'i'.repeat(65) }", "bad-message"),
     ("{ type: 'work.claim' }", "not-a-worker"),
     ("{ type: 'work.nonsense' }", "not-a-worker"),
+    ("{ type: 'work.device' }", "not-a-worker"),
     ("{ ...hello, key: 'x' }", "bad-message"),
     ("{ ...hello, device: 'two\\nlines' }", "bad-message"),
     ("{ ...hello, packages: [] }", "bad-message"),

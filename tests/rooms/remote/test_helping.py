@@ -12,7 +12,7 @@ from diffusion.model_folder import read_model_folder
 from rooms.remote.exported import Package
 from rooms.remote.helper import DismissedError, Helper, Models
 from tests.genqueue.processes import until
-from tests.rooms.remote.test_line import DESCRIBED, bare_relay, holder, presence
+from tests.rooms.remote.test_line import bare_relay, holder, presence
 
 __all__ = ["bare_relay", "holder", "presence"]
 
@@ -31,13 +31,16 @@ def helping(presence, model):
     """The helper, and what it said; ended: what ended it."""
     folder = read_model_folder(model)
     texts = {"prompt": np.ones((2, folder.text_dim), np.float32)}
-    backend = SimpleNamespace(encode=lambda *_: texts, close=lambda: None)
-    entry = presence.entry([Package("theirs", "a" * 64, "b" * 64)], DESCRIBED)
+    backend = SimpleNamespace(
+        encode=lambda *_: texts, close=lambda: None, device="Test CPU", kernels="few 64x64x4",
+        precision="f32",
+    )  # fmt: skip
+    entry = presence.entry([Package("theirs", "a" * 64, "b" * 64)])
     said: list[str] = []
-    helper = Helper(
-        Models({"a" * 64: folder}, lambda _: backend), lambda: entry, presence.connect, said.append
-    )
-    found = SimpleNamespace(said=said, texts=texts, ended=None)
+    models = Models({"a" * 64: folder}, lambda _: backend)
+    models.backend("a" * 64)
+    helper = Helper(models, lambda: entry, presence.connect, said.append)
+    found = SimpleNamespace(said=said, texts=texts, ended=None, backend=backend)
 
     def run() -> None:
         try:
@@ -86,3 +89,28 @@ def test_a_chunk_without_a_name_ends_the_conversation_and_it_comes_back(helping,
     there.call(lambda: there.link.send({**LEASE, "chunk": "5"}))
     until(lambda: types(there).count("work.hello") == 2, 20)
     assert "The connection is gone; trying again." in helping.said
+
+
+def test_it_says_with_which_kernels_it_computes_and_when_these_are_others(helping, holder):
+    there = holder()
+    until(lambda: "work.hello" in types(there), 20)
+    [hello] = [one for one in there.heard if one["type"] == "work.hello"]
+    computes = {"device": "Test CPU", "software": True, "kernels": "few 64x64x4", "stores": "f32"}
+    assert {name: hello[name] for name in computes} == computes
+    there.call(lambda: there.link.send({"type": "work.welcome", "worker": "w"}))
+    until(lambda: "work.claim" in types(there))
+
+    def encode(*_):  # its process was started again
+        helping.backend.kernels = "few 64x128x16f16"
+        return helping.texts
+
+    helping.backend.encode = encode
+    there.call(lambda: there.link.send(LEASE))
+    until(lambda: isinstance(there.heard[-1], bytes))
+    told, complete = there.heard[-3:-1]
+    assert told == {"type": "work.device", **computes, "kernels": "few 64x128x16f16"}
+    assert complete["type"] == "work.complete"
+    there.call(lambda: there.link.send({"type": "error", "code": "later", "detail": "Later."}))
+    until(lambda: types(there).count("work.hello") == 2, 20)
+    assert there.heard[-1]["kernels"] == "few 64x128x16f16"
+    assert types(there).count("work.device") == 1

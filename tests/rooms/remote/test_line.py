@@ -15,7 +15,6 @@ from tests.rooms.remote.tabs import ROOM
 
 __all__ = ["bare_relay"]
 
-DESCRIBED = {"name": "attic", "device": "Test CPU", "software": True, "variant": "f32"}
 PACKAGES = [Package("tiny", "a" * 64, "b" * 64), Package("tiny", "a" * 64, "c" * 64)]
 
 
@@ -43,14 +42,11 @@ def holder(bare_relay: BareRelay):
 
 
 def test_it_says_what_it_has_and_who_it_is(presence):
-    entry = presence.entry(PACKAGES, DESCRIBED)
+    entry = presence.entry(PACKAGES)
     assert entry.models == {"tiny": "a" * 64}
     key = entry.hello.pop("key")
     assert len(key) == 32
-    assert entry.hello == {
-        "device": "Test CPU", "software": True, "kernels": "f32", "stores": "f32",
-        "packages": ["b" * 64, "c" * 64],
-    }  # fmt: skip
+    assert entry.hello == {"packages": ["b" * 64, "c" * 64]}
 
 
 class Recorder:
@@ -87,7 +83,7 @@ def test_a_message_is_turned_into_json_by_the_link_alone():
 def test_work_goes_there_and_back_and_what_is_for_pages_does_not(presence, holder):
     there = holder()
     data = bytes(range(256)) * 4096
-    with presence.connect(presence.entry(PACKAGES, DESCRIBED)) as line:
+    with presence.connect(presence.entry(PACKAGES)) as line:
         assert there.link.entered["type"] == "queue.enter"
         assert there.link.entered["copies"] is False
         assert len(there.link.entered["client"]) == 32
@@ -116,7 +112,7 @@ def test_work_goes_there_and_back_and_what_is_for_pages_does_not(presence, holde
 def test_when_the_queue_goes_elsewhere_the_line_ends(presence, holder, monkeypatch):
     monkeypatch.setattr(line_module, "HOLDER_WITHIN_SECONDS", 3.0)
     there = holder()
-    entry = presence.entry(PACKAGES, DESCRIBED)
+    entry = presence.entry(PACKAGES)
     with presence.connect(entry) as line:
         there.call(lambda: there.link.close())
         with pytest.raises(LineClosedError):
@@ -136,7 +132,7 @@ def test_who_says_it_keeps_the_queue_and_does_not_is_tried_again(presence, holde
     holder(refuses=True)
     with (
         pytest.raises(LineClosedError, match="not here"),
-        presence.connect(presence.entry(PACKAGES, DESCRIBED)),
+        presence.connect(presence.entry(PACKAGES)),
     ):
         pass
 
@@ -144,7 +140,7 @@ def test_who_says_it_keeps_the_queue_and_does_not_is_tried_again(presence, holde
 def test_why_nobody_is_met_is_said(presence, monkeypatch):
     monkeypatch.setattr(line_module, "HOLDER_WITHIN_SECONDS", 0.5)
     until(lambda: presence.mesh.reached)
-    entry = presence.entry(PACKAGES, DESCRIBED)
+    entry = presence.entry(PACKAGES)
     with pytest.raises(NotLetInError, match="Nobody is in this room yet"), presence.connect(entry):
         pass
     nowhere = f"ws://127.0.0.1:{free_port()}/"

@@ -30,6 +30,7 @@ const TELLS_EVERY_MS = 3000; // round trip times are measured as often
  * @property {string} name as they call themselves
  * @property {boolean} exported it is at an exported page, which has a queue of its own
  * @property {number|null} roundTripMs
+ * @property {number|null} mbitPerS
  *
  * @typedef {object} MeshNews `detail` of the event `mesh`
  * @property {string|null} id of this tab
@@ -240,8 +241,8 @@ export class SiteMesh {
 const nameOfTab = () => `${ownName() || 'tab'} at ${location.host}`;
 
 /** @param {import('room/peer.js').Peer} peer @returns {MeshPeer} */
-const shown = ({ id, name, about, roundTripMs }) =>
-  ({ id, name, exported: !Object.hasOwn(about, 'site'), roundTripMs });
+const shown = ({ id, name, about, roundTripMs, mbitPerS }) =>
+  ({ id, name, exported: !Object.hasOwn(about, 'site'), roundTripMs, mbitPerS });
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 

@@ -88,9 +88,10 @@ export class RoomLine {
     return this.#coordinator?.buffered ?? 0;
   }
 
-  /** Milliseconds there and back, by the ids of the tabs that are met. */
-  roundTrips() {
-    return Object.fromEntries(this.mesh.peers().map(({ id, roundTripMs }) => [id, roundTripMs]));
+  /** To the tabs that are met, by their ids. */
+  ways() {
+    return Object.fromEntries(this.mesh.peers().map(
+      ({ id, roundTripMs, mbitPerS }) => [id, { roundTripMs, mbitPerS }]));
   }
 
   /** @type {import('../../work/recruiting.js').Mesh} */

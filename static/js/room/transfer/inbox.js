@@ -15,6 +15,8 @@ import {
 
 const ACKNOWLEDGED_AFTER_BYTES = 2 ** 19;
 const ACKNOWLEDGED_AFTER_MS = 1000;
+const TELLING_BYTES = 2 ** 17; // fewer say little about how fast more would come
+const TELLING_MS = 1;
 
 /**
  * @typedef {object} Arrival
@@ -34,6 +36,7 @@ export class Inbox {
   #held = 0; // transfers that are neither delivered nor dropped
   #heldBytes = 0;
   #overdrawn = 0;
+  #came = 0; // bytes of all blocks
   #closed = false;
 
   /**
@@ -45,6 +48,8 @@ export class Inbox {
    *   not wanted
    * @param {(kind: number, reference: number, error: TransferError) => void} port.lost what had
    *   been wanted does not come; of ordered kinds the line fails instead
+   * @param {(bytes: number, ms: number) => void} port.measured so many came in that time, while
+   *   there was more to send
    * @param {() => number} port.now ms
    * @param {Map<number, import('./limits.js').Kind>} port.kinds
    */
@@ -92,7 +97,7 @@ export class Inbox {
     const now = this.#port.now();
     this.#arriving.set(id, this.#hold({
       id, kind, reference, bytes, blockBytes, digest: null, at: 0, blocks: 0,
-      acknowledgedAt: 0, saidAt: now, progressAt: now,
+      acknowledgedAt: 0, saidAt: now, progressAt: now, since: null,
     }));
   }
 
@@ -107,14 +112,23 @@ export class Inbox {
     transfer.bytes.set(bytes, transfer.at);
     transfer.at += length;
     transfer.blocks += 1;
+    this.#came += length;
     const now = this.#port.now();
     transfer.progressAt = now;
+    transfer.since ??= { came: this.#came, at: now };
+    if (transfer.at === transfer.bytes.length) this.#measure(transfer.since, now);
     const news = transfer.at - transfer.acknowledgedAt;
     if (news >= ACKNOWLEDGED_AFTER_BYTES || now - transfer.saidAt >= ACKNOWLEDGED_AFTER_MS) {
       transfer.acknowledgedAt = transfer.at;
       transfer.saidAt = now;
       this.#port.post(frames.ack(id, transfer.blocks));
     }
+  }
+
+  /** From the first block on, whose own way took as long as waiting for it did. Others came too. */
+  #measure({ came, at }, now) {
+    const bytes = this.#came - came;
+    if (bytes >= TELLING_BYTES && now - at >= TELLING_MS) this.#port.measured(bytes, now - at);
   }
 
   /** @param {import('./frames.js').Frame} frame @throws {FrameError} */

@@ -214,6 +214,22 @@ export class RoomQueue {
     this.#records.announce();
   }
 
+  /**
+   * What a worker computes with from now on, the lease at hand included: nothing that came under it
+   * has been drawn yet.
+   * @param {string} workerId that is there
+   * @param {{device: string, software: boolean, kernels: string, variant: string}} equipment as of
+   *   `arrive`
+   */
+  equip(workerId, { device, software, kernels, variant }) {
+    const worker = this.#records.workers.get(workerId);
+    Object.assign(worker, { device, software, kernels, variant });
+    for (const check of this.#records.checks.values()) {
+      if (check.worker === workerId && check.state === 'held') check.variant = variant;
+    }
+    this.#records.announce();
+  }
+
   /** Whether what its client asked for comes before all else, from its next claim on.
    * @param {string} workerId that is there @param {boolean} first */
   putOwnFirst(workerId, first) {

@@ -70,3 +70,34 @@ def test_both_directions_at_once_and_several_blobs_beside_the_wire(run):
                 a.link.buffered + b.link.buffered];"""
     )
     assert result == [True, True, True, 0]
+
+
+def test_how_fast_bytes_come_is_measured_while_there_are_more_to_come(run):
+    """From the first block on, over all that came; what is short or comes at once tells nothing."""
+    result = run(
+        """const told = [];
+        for (const [sizes, frameMs] of [[[5], 100], [[3], 100], [[9], 0], [[6, 6], 100]]) {
+          const clock = new Clock();
+          const [one, two] = fakes();
+          const measured = [];
+          two.measured = (bytes, ms) => measured.push([bytes, ms]);
+          one.through = (frame) => { clock.ms += frameMs; return [frame]; };
+          const [a, b] = linked([one, two], { both: {
+            clock, provide: (name) => blobs.get(name) } });
+          const blobs = new Map();
+          for (const blocks of sizes) {
+            const blob = noise(blocks * args[0], blocks + blobs.size);
+            blobs.set(hex(await sha256(blob)), blob);
+          }
+          await Promise.all([...blobs.keys()].map((name) => b.link.fetchBlob(name)));
+          told.push(measured);
+        }
+        return told;""",
+        BLOCK,
+    )
+    assert result[:3] == [[[4 * BLOCK, 400]], [], []]
+    # Two at once take turns, and each knows of the other one's
+    assert len(result[3]) == 2
+    for nbytes, ms in result[3]:
+        assert nbytes / BLOCK > 5
+        assert ms / 100 - nbytes / BLOCK in (0, 1, 2)  # frames that begin and end the other one

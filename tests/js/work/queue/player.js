@@ -1,6 +1,7 @@
 // Plays the calls of a history on a RoomQueue and says what each gave, in the words of
 // tests/vectors/queue/README.md. tests/genqueue/player.py does the same on the database.
 
+import { precision } from '/static/js/work/likeness.js';
 import { LeaseLost, QueueRefusal, RoomQueue } from '/static/js/work/queue/room-queue.js';
 
 const BEGAN = Date.UTC(2026, 0, 1);
@@ -41,6 +42,12 @@ export class Player {
           id: call.worker, client: call.trusted ? HOLDER : call.worker, name: call.worker,
           device: 'gpu',
           models: call.models ?? ['tiny'], ownFirst: call.own_first ?? false,
+        });
+        return 'ok';
+      case 'equip':
+        queue.equip(call.worker, {
+          device: 'gpu', software: false, kernels: call.kernels,
+          variant: precision(call.stores, call.kernels),
         });
         return 'ok';
       case 'leave':
@@ -166,8 +173,9 @@ const timelineOf = ({ entries }) => entries.map(
 
 /** Of what is still to be known. */
 const checksOf = ({ checks }) => checks.filter(({ state }) => state !== 'lapsed').map(
-  ({ kind, start, stop, state, worker }) => (
-    `${kind}${kind === 'denoise' ? ` ${start}..${stop}` : ''} by ${worker} ${state}`)).sort();
+  ({ kind, start, stop, state, worker, variant }) => (
+    `${kind}${kind === 'denoise' ? ` ${start}..${stop}` : ''} by ${worker} ${state}`
+    + `${variant && `, ${variant}`}`)).sort();
 
 function lookOf(job) {
   if (job === null) return null;
