@@ -124,6 +124,34 @@ class TimelineEntryJson(TypedDict):
 
 
 @shape
+class TimelineCheckJson(TypedDict):
+    """What one checker found of what a worker that is not taken on trust had handed in, or of
+    several ranges in a row of that worker's."""
+
+    kind: Literal["encode", "denoise", "decode"]
+    start: int
+    stop: int
+    """The steps of `denoise` that were computed again, without stop."""
+    worker: WorkerJson
+    """Whose result was checked. Of all workers here kernels are those of now, or empty."""
+    checker: WorkerJson | None
+    """Who computed it again, or does at this moment; null where nobody does, or could."""
+    verdict: Literal["agreed", "wrong", "disputed", "unsaid", "waiting"]
+    """disputed: it was another result, and somebody else is to say whose is wrong. unsaid: nobody
+    could check it, or came to. waiting: for its checker."""
+    done_again: bool
+    """What was wrong, and all that was made of it, was made once more. It is not of a picture that
+    was finished before, but for its decoding."""
+    distance: float | None
+    """Between both results, as docs/checks.md measures it; the largest one of several ranges. Null
+    where nothing was measured."""
+    limit: float | None
+    """The largest distance of honest results."""
+    at: str | None
+    checks: int
+
+
+@shape
 class TimelineJson(TypedDict):
     job: str
     index: int
@@ -131,6 +159,9 @@ class TimelineJson(TypedDict):
     steps: int
     entries: list[TimelineEntryJson]
     """In the order in which they ended; of more than 128 the oldest are not kept."""
+    checks: list[TimelineCheckJson]
+    """In the order in which they were made, with those that wait at the end; of more than 64 the
+    oldest that agreed are not kept. A worker's results need no check, or not all of them do."""
 
 
 @shape

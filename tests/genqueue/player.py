@@ -24,7 +24,7 @@ from genqueue import (
     shutting_out,
     sweeper,
     tabs,
-    timeline,
+    timeline_json,
 )
 from genqueue.check_models import Check, ShutOut
 from genqueue.faults import Fault
@@ -280,7 +280,7 @@ class Player:
     def _timeline(self, call: dict[str, Any]) -> list[str]:
         image = Image.objects.get(job=self.jobs[call["job"]], index=call["image"])
         said = []
-        for one in timeline.as_json(image)["entries"]:
+        for one in timeline_json.as_json(image)["entries"]:
             steps = f" {one['start']}..{one['stop']}" if one["kind"] == "denoise" else ""
             after = (datetime.fromisoformat(one["began_at"]) - BEGAN).total_seconds()
             parts = [f"{one['kind']}{steps} {one['outcome']} by {one['worker']['name']}"]
@@ -292,7 +292,23 @@ class Player:
             if one["fault"]:
                 parts.append(one["fault"]["code"])
             said.append(", ".join(parts))
-        return said
+        return [*said, *map(self._found, timeline_json.as_json(image)["checks"])]
+
+    def _found(self, one: Any) -> str:
+        steps = f" {one['start']}..{one['stop']}" if one["kind"] == "denoise" else ""
+        parts = [f"check of {one['kind']}{steps} by {one['worker']['name']}: {one['verdict']}"]
+        if one["checker"]:
+            parts.append(f"by {one['checker']['name']}")
+        if one["distance"] is not None:
+            parts.append(f"{one['distance']:g} of {one['limit']:g}")
+        if one["done_again"]:
+            parts.append("done again")
+        if one["at"]:
+            after = (datetime.fromisoformat(one["at"]) - BEGAN).total_seconds()
+            parts.append(f"after {after:g} s")
+        if one["checks"] > 1:
+            parts.append(f"{one['checks']} checks")
+        return ", ".join(parts)
 
     def _positions(self, call: dict[str, Any]) -> dict[str, int]:
         unfinished = {job.pk for job in Job.objects.unfinished().filter(state="queued")}

@@ -286,18 +286,71 @@ RUNNING = [
 ]
 
 
+def check(verdict="agreed", kind="denoise", checker=WORKER, distance=None, limit=0.0025, **more):
+    known = {
+        "kind": kind, "start": 0, "stop": 0, "worker": TAB, "checker": checker, "checks": 1,
+        "verdict": verdict, "done_again": False, "distance": distance,
+        "limit": None if distance is None else limit, "at": "2026-01-01T00:00:03+00:00",
+    }  # fmt: skip
+    return {**known, **more}
+
+
+CHECKS = [
+    check(kind="encode", distance=0.0),
+    check(start=0, stop=1, distance=0.00123456, limit=0.02, checks=3),
+    check("disputed", start=1, stop=8, checker=NAMED, distance=0.125, limit=0.6),
+    check("wrong", start=1, stop=8, distance=1.0, done_again=True),
+    check("wrong", kind="decode", distance=1e9),
+    check("unsaid", start=8, stop=10, checker=None),
+    check("waiting", start=8, stop=10, checker=None, at=None),
+    check("waiting", kind="decode", at=None),
+]
+
+
+def test_what_checks_found_is_the_same(page):
+    far = [check(start=0, stop=2, distance=10.0**power * 1.25) for power in range(-8, 3)]
+    for checks, viewer in itertools.product(([], CHECKS, far), VIEWERS.values()):
+        timeline = {"entries": ENTRIES, "checks": checks}
+        args = [timeline, viewer_json(viewer)]
+        values = making.timeline_slots(timeline, viewer)
+        compare(page, "timeline", "queue/timeline.html", "timelineSlots", args, values)
+
+
+def test_what_checks_found_is_said_in_words():
+    timeline = making.timeline_slots({"entries": ENTRIES, "checks": CHECKS}, VIEWERS["guest"])
+    assert timeline["summary"] == "2 workers, 12 s in all, 2 interruptions, 8 checks"
+    tab = "tab of guest 2f3f42 · <Some> GPU"
+    again = "Computed again by server · cpu"
+    assert [(one["verdict"], one["what"], one["found"]) for one in timeline["checks"]] == [
+        ("agreed", f"The prompt of {tab}",
+         f"{again}: alike, less than 0.001 % apart, and 0.25 % is allowed."),
+        ("agreed", f"Step 1 of {tab}", f"{again}: alike, 0.12 % apart, and 2 % is allowed."),
+        ("disputed", f"Steps 2 to 8 of {tab}",
+         "Computed again by tab of Bob <3 (guest 2f3f42) · <Some> GPU: another result, 13 % apart,"
+         " and 60 % is allowed. Somebody else decides."),
+        ("wrong", f"Steps 2 to 8 of {tab}",
+         f"{again}: wrong, 100 % apart, and 0.25 % is allowed. It was made again."),
+        ("wrong", f"The picture of {tab}",
+         f"{again}: wrong, far more than all of it apart, and 0.25 % is allowed."
+         " The picture was finished before."),
+        ("unsaid", f"Steps 9 to 10 of {tab}", "Nobody could check it."),
+        ("waiting", f"Steps 9 to 10 of {tab}", "Waits for somebody to check it."),
+        ("waiting", f"The picture of {tab}", "server · cpu computes it again."),
+    ]  # fmt: skip
+
+
 def test_how_a_picture_was_made_is_the_same(page):
     some = [[], ENTRIES, *([*ENTRIES[:count], one] for one in RUNNING for count in (0, 1, 6))]
     some += [[one] for one in ENTRIES]
     for entries, viewer in itertools.product(some, VIEWERS.values()):
-        timeline = {"entries": entries}
+        timeline = {"entries": entries, "checks": []}
         args = [timeline, viewer_json(viewer)]
         values = making.timeline_slots(timeline, viewer)
         compare(page, "timeline", "queue/timeline.html", "timelineSlots", args, values)
 
 
 def test_how_a_picture_was_made_is_said_in_words():
-    timeline = making.timeline_slots({"entries": ENTRIES}, VIEWERS["guest"])
+    timeline = making.timeline_slots({"entries": ENTRIES, "checks": []}, VIEWERS["guest"])
     assert timeline["summary"] == "2 workers, 12 s in all, 2 interruptions"
     said = [(one["what"], one["who"], one["when"], one["said"]) for one in timeline["entries"]]
     assert said[0] == ("Read the prompt", "server · cpu", "after 0 s · for 0.5 s", None)

@@ -7,7 +7,7 @@ import { MOST_IMAGES, SEED_LIMIT } from './requests.js';
 import {
   dictionary, flag, list, number, oneOf, orNull, record, text, that, tuple, whole,
 } from './shapes.js';
-import { MOST_ENTRIES } from './timeline.js';
+import { MOST_CHECKS, MOST_ENTRIES } from './timeline.js';
 import { CHUNK_LIVE, IMAGE_ENDED, JOB_ENDED, MOVES } from './transitions.js';
 import { MOST_SHUT_OUT } from './verdicts.js';
 
@@ -71,7 +71,21 @@ const entry = record({
   fault: orNull(name),
 });
 
-const image = filledUp({ timeline: [], doubt: null }, record({
+const checked = record({
+  kind: oneOf(...KINDS),
+  start: steps,
+  stop: steps,
+  worker: name,
+  checker: orNull(name),
+  verdict: oneOf('agreed', 'wrong', 'disputed', 'unsaid'),
+  again: flag,
+  distance: orNull(seconds), // of the same bounds
+  limit: orNull(seconds),
+  at: time,
+  checks: whole(1, MOST_COUNT),
+});
+
+const image = filledUp({ timeline: [], checked: [], doubt: null }, record({
   index,
   seed,
   state: oneOf('queued', 'running', ...IMAGE_ENDED),
@@ -87,6 +101,7 @@ const image = filledUp({ timeline: [], doubt: null }, record({
   endedBy: orNull(record({ kind: oneOf(...KINDS), start: steps, attempt: attempts })),
   goneBack: attempts,
   timeline: list(entry, MOST_ENTRIES),
+  checked: list(checked, MOST_CHECKS),
   doubt: orNull(oneOf(...DOUBTS)),
 }));
 

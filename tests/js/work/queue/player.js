@@ -155,7 +155,17 @@ function leaseOf({ kind, job, image, start, stop, attempt, conditioning, latent,
   return parts.join(', ');
 }
 
-const timelineOf = ({ entries }) => entries.map(
+const timelineOf = ({ entries, checks }) => [...leasesOf(entries), ...checks.map(foundOf)];
+
+const foundOf = ({ kind, start, stop, worker, verdict, checker, distance, limit, done_again: again,
+  at, checks }) => [
+  `check of ${kind}${kind === 'denoise' ? ` ${start}..${stop}` : ''} by ${worker.id}: ${verdict}`,
+  checker && `by ${checker.id}`, distance !== null && `${distance} of ${limit}`,
+  again && 'done again', at && `after ${(Date.parse(at) - BEGAN) / 1000} s`,
+  checks > 1 && `${checks} checks`,
+].filter(Boolean).join(', ');
+
+const leasesOf = (entries) => entries.map(
   ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began }) => {
     const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
     return [
