@@ -99,11 +99,21 @@ def _said(one: Json, before: Json | None, viewer: Viewer) -> str | None:
         said.append(f"Attempt {one['attempt'] + 1}.")
     if before is not None and before["id"] != one["worker"]["id"]:
         said.append(f"Took over from {worker_name(before, viewer)}.")
+    said += [_with(partner, viewer) for partner in one["partners"]]
     if one["outcome"] == "failed":
         said.append(one["fault"]["detail"])
     if one["outcome"] == "returned":
         said.append("It gave the rest back unharmed.")
     return " ".join(said) or None
+
+
+def _with(partner: Json, viewer: Viewer) -> str:
+    who, received = worker_name(partner["worker"], viewer), partner["received"]
+    if partner["how"] == "gave":
+        return f"{_bytes(received)} came directly from {who}."
+    half = f"half of {plural(partner['steps'], 'step')}"
+    part = half if partner["how"] == "half" else "a part of the picture"
+    return f"With {who}: {part}, {_bytes(received + partner['sent'])} exchanged."
 
 
 CHECKED = {"encode": "The prompt", "decode": "The picture"}

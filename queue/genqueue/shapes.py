@@ -81,8 +81,9 @@ class ImageJson(TypedDict):
     """A small WebP of the newest step; the address changes with the step."""
     seconds: float | None
     """Computing time, when it is finished."""
-    steps_by: dict[str, int]
-    """How many of its steps each worker has computed, by the worker's id."""
+    steps_by: dict[str, float]
+    """How many of its steps each worker has computed, by the worker's id; half of each step that
+    two have computed together."""
     doubt: Literal["unchecked", "wrong"] | None
     """Of a finished picture. unchecked: somebody who is not taken on trust had a part in it, and a
     check of that could not be made. wrong: one that came too late found it wrong."""
@@ -92,6 +93,23 @@ class ImageJson(TypedDict):
 class ErrorJson(TypedDict):
     code: str
     detail: str
+
+
+@shape
+class PartnerJson(TypedDict):
+    """A worker that had a part in what another one has handed in, as that one says."""
+
+    worker: WorkerJson
+    """kernels is empty."""
+    how: Literal["half", "band", "gave"]
+    """half: of the guidance of so many steps. band: rows of the picture. gave: directly, what the
+    other one began with, so that the server did not have to send it."""
+    steps: int
+    """Of which it has computed half; 0 of the others."""
+    received: int
+    """Bytes that the other one has from it directly."""
+    sent: int
+    """Bytes that it has from the other one directly."""
 
 
 @shape
@@ -116,11 +134,13 @@ class TimelineEntryJson(TypedDict):
     """How many leases of the same chunk had ended without a result before."""
     chunks: int
     received: int
-    """Bytes that the worker was sent over the network; 0 where it had all at hand."""
+    """Bytes that the server sent the worker; 0 where it had all at hand, or from others."""
     sent: int
     """Bytes of results that it has sent."""
     fault: ErrorJson | None
     """Why a failed one has."""
+    partners: list[PartnerJson]
+    """Who else had a part in it, at most 8; none of what is running."""
 
 
 @shape

@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 from django.utils import timezone
 
+from genqueue import partners
 from genqueue.check_models import Check
 from genqueue.clients import client_label
 from genqueue.kinds import ChunkKind
 from genqueue.models import Checkpoint, Chunk, Image, Worker
+from genqueue.partners import Partner
 from genqueue.transitions import IMAGE_ENDED
 
 MOST_ENTRIES = 128
@@ -42,13 +44,14 @@ def added(entries: Sequence[Entry], entry: Entry) -> list[Entry]:
     twice where none does; worker: an id; kernels; began, ended: ms since the epoch; seconds: of
     computing, None where no result came; attempt: how often the chunk had been taken back before;
     chunks: how many are in it; received, sent: bytes that its worker was sent and has sent;
-    fault: a code, of a failed one.
+    fault: a code, of a failed one; partners: who else had a part in it, see `partners`.
     """
     last = entries[-1] if entries else None
     if last is not None and _goes_on(last, entry):
         sums = ("seconds", "chunks", "received", "sent")
         together = {**last, "stop": entry["stop"], "ended": entry["ended"]}
         together |= {name: _rounded(last[name] + entry[name]) for name in sums}
+        together["partners"] = partners.together(partners_of(last), partners_of(entry))
         return [*entries[:-1], together]
     kept = [*entries, entry]
     while len(kept) > MOST_ENTRIES:
@@ -61,7 +64,9 @@ def _goes_on(last: Entry, entry: Entry) -> bool:
     both_done = last["outcome"] == entry["outcome"] == "done"
     alike = all(last[name] == entry[name] for name in ("kind", "worker", "kernels"))
     ranges = entry["kind"] == ChunkKind.DENOISE and last["stop"] == entry["start"]
-    return both_done and alike and ranges and not entry["attempt"]
+    all_partners = partners.together(partners_of(last), partners_of(entry))
+    few = len(all_partners) <= partners.MOST_PARTNERS
+    return both_done and alike and ranges and few and not entry["attempt"]
 
 
 def with_check(checks: Sequence[Checked], check: Checked) -> list[Checked]:
@@ -98,20 +103,21 @@ def covered(entries: Sequence[Entry]) -> int:
     return last["stop"] if last is not None else 0
 
 
-def steps_by(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many steps each worker has computed, by its id. Steps that were lost, or found wrong and
-    computed again, count for nobody."""
-    ranges: list[tuple[int, int, str]] = []
+def steps_by(entries: Sequence[Entry]) -> dict[str, float]:
+    """How many steps each worker has computed, by its id; half of those that two have computed
+    together. Steps that were lost, or found wrong and computed again, count for nobody."""
+    ranges: list[tuple[int, int, Entry]] = []
     for one in entries:
         if one["kind"] != ChunkKind.DENOISE:
             continue
         begun = one["start"]  # whatever comes after it was done in vain
         ranges = [(start, min(stop, begun), by) for start, stop, by in ranges if start < begun]
         if one["stop"] > begun:
-            ranges.append((begun, one["stop"], one["worker"]))
-    steps: dict[str, int] = {}
-    for start, stop, by in ranges:
-        steps[by] = steps.get(by, 0) + stop - start
+            ranges.append((begun, one["stop"], one))
+    steps: dict[str, float] = {}
+    for start, stop, one in ranges:
+        for who, part in partners.parts(stop - start, one["worker"], partners_of(one)).items():
+            steps[who] = steps.get(who, 0) + part
     return steps
 
 
@@ -119,12 +125,15 @@ def _rounded(number: float) -> float:
     return number if isinstance(number, int) else round(number, 3)
 
 
-def note_done(chunk: Chunk, start: int, received: int, sent: int) -> None:
+def note_done(
+    chunk: Chunk, start: int, received: int, sent: int, helped: Sequence[Partner] = ()
+) -> None:
     """A chunk was handed in. start: of its lease, which may have begun at a later checkpoint.
-    received, sent: bytes that its worker was sent and has sent over a network."""
+    received, sent: bytes that its worker was sent and has sent over a network. helped: who else had
+    a part in it, as its worker says."""
     steps = (start, chunk.stop) if chunk.kind == ChunkKind.DENOISE else (0, 0)
     done = {"seconds": round(chunk.seconds or 0, 3), "received": received, "sent": sent}
-    _note(chunk, steps, {**_NOTHING, "outcome": "done", **done})
+    _note(chunk, steps, {**_NOTHING, "outcome": "done", **done}, helped)
 
 
 def note_ended(chunk: Chunk, fault: str | None) -> None:
@@ -147,7 +156,9 @@ def note_ended(chunk: Chunk, fault: str | None) -> None:
 _NOTHING = {"seconds": None, "received": 0, "sent": 0, "fault": None, "chunks": 1}
 
 
-def _note(chunk: Chunk, steps: tuple[int, int], what: Entry) -> None:
+def _note(
+    chunk: Chunk, steps: tuple[int, int], what: Entry, helped: Sequence[Partner] = ()
+) -> None:
     """In the image of the chunk; what concerns the encoding in all images that wait for it."""
     worker = chunk.worker
     if worker is None:
@@ -167,8 +178,9 @@ def _note(chunk: Chunk, steps: tuple[int, int], what: Entry) -> None:
         "attempt": chunk.attempt,
         **what,
     }
+    entry["partners"], others = partners.present(helped, worker, chunk.job.room_id)
     for image in images:
-        _write(image, [worker], entries=added(entries_of(image.timeline), entry))
+        _write(image, [worker, *others], entries=added(entries_of(image.timeline), entry))
 
 
 def note_check(
@@ -208,6 +220,7 @@ def _write(image: Image, workers: Sequence[Worker], **changed: list[dict[str, An
     known = image.timeline
     parts = {"entries": entries_of(known), "checks": checks_of(known), **changed}
     named = {one.get(name) for part in parts.values() for one in part for name in _NAMES}
+    named |= {one["worker"] for entry in parts["entries"] for one in partners_of(entry)}
     said = {**known.get("workers", {}), **{str(one.pk): about(one) for one in workers}}
     kept = {key: what for key, what in said.items() if key in named}
     Image.objects.filter(pk=image.pk).update(timeline={**parts, "workers": kept})
@@ -220,6 +233,12 @@ def entries_of(timeline: Timeline) -> list[Entry]:
     """Of `Image.timeline`, which is empty until something has happened."""
     entries: list[Entry] = timeline.get("entries", [])
     return entries
+
+
+def partners_of(entry: Entry) -> list[partners.Kept]:
+    """One that was written before partners were kept in it has none."""
+    known: list[partners.Kept] = entry.get("partners", [])
+    return known
 
 
 def checks_of(timeline: Timeline) -> list[Checked]:

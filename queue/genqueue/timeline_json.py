@@ -6,14 +6,24 @@ from genqueue import faults
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind
 from genqueue.models import Chunk, Image, Worker
+from genqueue.partners import Kept
 from genqueue.shapes import (
     ErrorJson,
+    PartnerJson,
     TimelineCheckJson,
     TimelineEntryJson,
     TimelineJson,
     WorkerJson,
 )
-from genqueue.timeline import Checked, Entry, about, checks_of, covered, entries_of
+from genqueue.timeline import (
+    Checked,
+    Entry,
+    about,
+    checks_of,
+    covered,
+    entries_of,
+    partners_of,
+)
 from genqueue.transitions import CheckState, ChunkState
 
 
@@ -21,7 +31,7 @@ def as_json(image: Image) -> TimelineJson:
     """All that is known, with what is computed at this moment as its last entry, and what is to be
     checked yet as its last checks."""
     known, workers = entries_of(image.timeline), image.timeline.get("workers", {})
-    entries = [_entry(one, workers[one["worker"]]) for one in known]
+    entries = [_entry(one, workers) for one in known]
     checks = [_checked(one, workers) for one in checks_of(image.timeline)]
     chunks = Chunk.objects.filter(state=ChunkState.LEASED).select_related("worker")
     running = chunks.filter(image=image).first()
@@ -39,13 +49,16 @@ def as_json(image: Image) -> TimelineJson:
     )
 
 
-def _entry(one: Entry, said: dict[str, str | None]) -> TimelineEntryJson:
+Said = dict[str, dict[str, str | None]]  # what is kept of workers, by their ids
+
+
+def _entry(one: Entry, workers: Said) -> TimelineEntryJson:
     return TimelineEntryJson(
         kind=one["kind"],
         outcome=one["outcome"],
         start=one["start"],
         stop=one["stop"],
-        worker=_worker(one["worker"], said, one["kernels"]),
+        worker=_worker(one["worker"], workers[one["worker"]], one["kernels"]),
         began_at=_time(one["began"]),
         ended_at=_time(one["ended"]),
         seconds=one["seconds"],
@@ -54,6 +67,17 @@ def _entry(one: Entry, said: dict[str, str | None]) -> TimelineEntryJson:
         received=one["received"],
         sent=one["sent"],
         fault=_fault(one["fault"]),
+        partners=[_partner(partner, workers) for partner in partners_of(one)],
+    )
+
+
+def _partner(one: Kept, workers: Said) -> PartnerJson:
+    return PartnerJson(
+        worker=_worker(one["worker"], workers[one["worker"]]),
+        how=one["how"],
+        steps=one["steps"],
+        received=one["received"],
+        sent=one["sent"],
     )
 
 
@@ -76,10 +100,11 @@ def _running(chunk: Chunk, step: int, start: int) -> TimelineEntryJson:
         received=0,
         sent=0,
         fault=None,
+        partners=[],
     )
 
 
-def _checked(one: Checked, workers: dict[str, dict[str, str | None]]) -> TimelineCheckJson:
+def _checked(one: Checked, workers: Said) -> TimelineCheckJson:
     checker = one["checker"]
     return TimelineCheckJson(
         kind=one["kind"],

@@ -19,11 +19,13 @@ from genqueue import (
     departure,
     files,
     forecast,
+    partners,
     protocol,
     roster,
     shutting_out,
     sweeper,
     tabs,
+    timeline,
     timeline_json,
 )
 from genqueue.check_models import Check, ShutOut
@@ -216,7 +218,9 @@ class Player:
     def _complete(self, call: dict[str, Any]) -> str:
         lease = self._lease(call)
         result = call.get("result", call["lease"]).encode()
-        protocol.complete(lease, result, call.get("seconds", 0))
+        said = [{**one, "worker": str(id_of(one["worker"]))} for one in call.get("partners", [])]
+        helped = partners.read(said, lease.kind, lease.stop - lease.start)
+        protocol.complete(lease, result, call.get("seconds", 0), helped=helped)
         self._heard(lease.worker_id)
         return "ok"
 
@@ -291,8 +295,19 @@ class Player:
                 parts.append(f"attempt {one['attempt']}")
             if one["fault"]:
                 parts.append(one["fault"]["code"])
+            parts += map(self._partner, one["partners"])
             said.append(", ".join(parts))
         return [*said, *map(self._found, timeline_json.as_json(image)["checks"])]
+
+    def _steps_by(self, call: dict[str, Any]) -> dict[str, float]:
+        image = Image.objects.get(job=self.jobs[call["job"]], index=call["image"])
+        by = timeline.steps_by(timeline.entries_of(image.timeline))
+        return {self._names[UUID(worker)]: steps for worker, steps in by.items()}
+
+    def _partner(self, one: Any) -> str:
+        of = f" of {one['steps']} steps" if one["steps"] else ""
+        moved = f"{one['received']}/{one['sent']} bytes"
+        return f"{one['how']} by {one['worker']['name']}{of} {moved}"
 
     def _found(self, one: Any) -> str:
         steps = f" {one['start']}..{one['stop']}" if one["kind"] == "denoise" else ""

@@ -18,7 +18,8 @@ def entry(start=0, stop=0, worker="one", outcome="done", **more):
     return {
         "kind": "denoise", "outcome": outcome, "start": start, "stop": stop, "worker": worker,
         "kernels": "", "began": 0, "ended": 1, "seconds": 1.0 if outcome == "done" else None,
-        "attempt": 0, "chunks": 1, "received": 10, "sent": 1, "fault": None, **more,
+        "attempt": 0, "chunks": 1, "received": 10, "sent": 1, "fault": None, "partners": [],
+        **more,
     }  # fmt: skip
 
 

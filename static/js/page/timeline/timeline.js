@@ -99,13 +99,21 @@ function whenOf({ outcome, chunks, received, sent, worker }, after, long) {
   ].filter(Boolean).join(' · ');
 }
 
-function saidOf({ attempt, worker, outcome, fault }, before, viewer) {
+function saidOf({ attempt, worker, outcome, fault, partners }, before, viewer) {
   return [
     attempt && `Attempt ${attempt + 1}.`,
     before && before.id !== worker.id && `Took over from ${workerName(before, viewer)}.`,
+    ...partners.map((partner) => withWhom(partner, viewer)),
     outcome === 'failed' && fault.detail,
     outcome === 'returned' && 'It gave the rest back unharmed.',
   ].filter(Boolean).join(' ') || null;
+}
+
+function withWhom({ worker, how, steps, received, sent }, viewer) {
+  const who = workerName(worker, viewer);
+  if (how === 'gave') return `${bytes(received)} came directly from ${who}.`;
+  const part = how === 'half' ? `half of ${plural(steps, 'step')}` : 'a part of the picture';
+  return `With ${who}: ${part}, ${bytes(received + sent)} exchanged.`;
 }
 
 function checkSlots(one, viewer) {

@@ -94,7 +94,9 @@ const atWorkJson = ({ job, image: index, kind, from, stop }) =>
 export function timelineJson(records, job, image) {
   const { index, state, step, timeline } = image;
   // Of copies that others sent, a worker may be missing: what is known of nobody is not told.
-  const known = timeline.filter(({ worker }) => records.workers.has(worker));
+  const is = ({ worker }) => records.workers.has(worker);
+  const known = timeline.filter(is)
+    .map((entry) => ({ ...entry, partners: entry.partners.filter(is) }));
   const entries = known.map((entry) => entryJson(records, entry));
   const running = records.chunksOf(job.id).find((chunk) => chunk.state === 'leased'
     && (chunk.image === index || (chunk.kind === 'encode' && !imageEnded(image))));
@@ -132,15 +134,18 @@ const checkJson = (records, { worker, checker, again, at, ...plain }) => ({
 const runningEntry = (records, { kind, worker, attempt, leasedAt }, start, stop) => ({
   kind, outcome: 'running', start, stop, worker, kernels: records.workers.get(worker).kernels,
   began: leasedAt, ended: null, seconds: null, attempt, chunks: 1, received: 0, sent: 0, fault: null,
+  partners: [],
 });
 
-function entryJson(records, { worker, kernels, began, ended, fault, ...plain }) {
+function entryJson(records, { worker, kernels, began, ended, fault, partners, ...plain }) {
   return {
     ...plain,
     worker: { ...workerJson(records.workers.get(worker)), kernels },
     began_at: time(began),
     ended_at: time(ended),
     fault: fault === null ? null : { code: fault, detail: ofOneLease(fault) },
+    partners: partners.map(({ worker: id, ...part }) => (
+      { worker: { ...workerJson(records.workers.get(id)), kernels: '' }, ...part })),
   };
 }
 

@@ -215,7 +215,10 @@ export class Records {
     for (const { images } of this.jobs.values()) {
       for (const { worker, timeline, checked } of images) {
         named.add(worker);
-        for (const entry of timeline) named.add(entry.worker);
+        for (const entry of timeline) {
+          named.add(entry.worker);
+          for (const one of entry.partners) named.add(one.worker);
+        }
         for (const one of checked) named.add(one.worker).add(one.checker);
       }
     }

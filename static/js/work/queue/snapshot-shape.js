@@ -7,6 +7,7 @@ import { MOST_IMAGES, SEED_LIMIT } from './requests.js';
 import {
   dictionary, flag, list, number, oneOf, orNull, record, text, that, tuple, whole,
 } from './shapes.js';
+import { MOST_PARTNERS } from './partners.js';
 import { MOST_CHECKS, MOST_ENTRIES } from './timeline.js';
 import { CHUNK_LIVE, IMAGE_ENDED, JOB_ENDED, MOVES } from './transitions.js';
 import { MOST_SHUT_OUT } from './verdicts.js';
@@ -54,7 +55,15 @@ const settings = record({
   num_images: whole(1, MOST_IMAGES),
 });
 
-const entry = record({
+const partner = record({
+  worker: name,
+  how: oneOf('half', 'band', 'gave'),
+  steps,
+  received: count,
+  sent: count,
+});
+
+const entry = filledUp({ partners: [] }, record({
   kind: oneOf(...KINDS),
   outcome: oneOf('done', 'returned', 'failed'),
   start: steps,
@@ -69,7 +78,8 @@ const entry = record({
   received: count,
   sent: count,
   fault: orNull(name),
-});
+  partners: list(partner, MOST_PARTNERS),
+}));
 
 const checked = record({
   kind: oneOf(...KINDS),

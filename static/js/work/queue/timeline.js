@@ -8,6 +8,7 @@
 // - Both are kept with the picture and bounded: of more than MOST_ENTRIES the oldest go, those without
 //   a result first; of more than MOST_CHECKS the oldest agreements.
 
+import { MOST_PARTNERS, parts, present, together } from './partners.js';
 import { unfinishedImages } from './records.js';
 import { imageEnded } from './transitions.js';
 
@@ -28,6 +29,7 @@ export const FARTHEST = 1e9; // texts of another length are infinitely far
  * @property {number} chunks how many are in it
  * @property {number} received @property {number} sent bytes to its worker and from it
  * @property {string|null} fault a code, of a failed one
+ * @property {import('./partners.js').Partner[]} partners who else had a part in it
  *
  * @typedef {object} Checked
  * @property {'encode'|'denoise'|'decode'} kind
@@ -45,11 +47,12 @@ export const FARTHEST = 1e9; // texts of another length are infinitely far
 export function added(entries, entry) {
   const last = entries.at(-1);
   if (last && goesOn(last, entry)) {
-    const together = { ...last, stop: entry.stop, ended: entry.ended };
+    const partners = together(last.partners, entry.partners);
+    const both = { ...last, stop: entry.stop, ended: entry.ended, partners };
     for (const name of ['seconds', 'chunks', 'received', 'sent']) {
-      together[name] = thousandths(last[name] + entry[name]);
+      both[name] = thousandths(last[name] + entry[name]);
     }
-    return [...entries.slice(0, -1), together];
+    return [...entries.slice(0, -1), both];
   }
   const kept = [...entries, entry];
   while (kept.length > MOST_ENTRIES) {
@@ -62,7 +65,8 @@ export function added(entries, entry) {
 const goesOn = (last, entry) =>
   last.outcome === 'done' && entry.outcome === 'done'
   && ['kind', 'worker', 'kernels'].every((name) => last[name] === entry[name])
-  && entry.kind === 'denoise' && last.stop === entry.start && entry.attempt === 0;
+  && entry.kind === 'denoise' && last.stop === entry.start && entry.attempt === 0
+  && together(last.partners, entry.partners).length <= MOST_PARTNERS;
 
 /** @param {Checked[]} checks @param {Checked} check
  * @returns {Checked[]} with it, at most MOST_CHECKS */
@@ -91,19 +95,21 @@ const agreesOn = (last, check) => (
 export const covered = (entries) =>
   entries.findLast(({ kind }) => kind === 'denoise')?.stop ?? 0;
 
-/** How many steps each worker has computed. Steps that were lost, or found wrong and computed again,
- * count for nobody. @param {Entry[]} entries @returns {Record<string, number>} by its id */
+/** How many steps each worker has computed; half of those that two have computed together. Steps that
+ * were lost, or found wrong and computed again, count for nobody. @param {Entry[]} entries @returns {Record<string, number>} by its id */
 export function stepsBy(entries) {
   let ranges = [];
-  for (const { kind, worker, start, stop } of entries) {
+  for (const { kind, worker, start, stop, partners } of entries) {
     if (kind !== 'denoise') continue;
     ranges = ranges.filter((one) => one.start < start) // whatever comes after it was done in vain
       .map((one) => ({ ...one, stop: Math.min(one.stop, start) }));
-    if (stop > start) ranges.push({ worker, start, stop });
+    if (stop > start) ranges.push({ worker, start, stop, partners });
   }
   const steps = {};
-  for (const { worker, start, stop } of ranges) {
-    steps[worker] = (steps[worker] ?? 0) + stop - start;
+  for (const { worker, start, stop, partners } of ranges) {
+    for (const [id, part] of parts(stop - start, worker, partners)) {
+      steps[id] = (steps[id] ?? 0) + part;
+    }
   }
   return steps;
 }
@@ -112,12 +118,15 @@ export function stepsBy(entries) {
  * A chunk was handed in.
  * @param {import('./records.js').Records} records @param {import('./records.js').Chunk} chunk as it
  *   was leased
- * @param {{now: number, seconds: number, received?: number, sent?: number}} how
+ * @param {{now: number, seconds: number, received?: number, sent?: number,
+ *   partners?: import('./partners.js').Partner[]}} how partners: as its worker says
  */
-export function noteDone(records, chunk, { now, seconds, received = 0, sent = 0 }) {
+export function noteDone(records, chunk,
+  { now, seconds, received = 0, sent = 0, partners: said = [] }) {
   const steps = chunk.kind === 'denoise' ? [chunk.from, chunk.stop] : [0, 0];
   note(records, chunk, steps, now,
-    { outcome: 'done', seconds: thousandths(seconds), received, sent, fault: null });
+    { outcome: 'done', seconds: thousandths(seconds), received, sent, fault: null,
+      partners: present(records, said, chunk.worker) });
 }
 
 /** A lease has ended without a result: unharmed, or by this fault. What its worker left as a
@@ -131,7 +140,8 @@ export function noteEnded(records, chunk, fault, now) {
     steps = [Math.min(begun, stop), stop];
   }
   const outcome = fault === null ? 'returned' : 'failed';
-  note(records, chunk, steps, now, { outcome, seconds: null, received: 0, sent: 0, fault });
+  note(records, chunk, steps, now,
+    { outcome, seconds: null, received: 0, sent: 0, fault, partners: [] });
 }
 
 /** In the image of the chunk; what concerns the encoding in all images that wait for it. */

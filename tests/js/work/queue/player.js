@@ -94,6 +94,8 @@ export class Player {
         return lookOf(queue.job(call.job));
       case 'timeline':
         return timelineOf(queue.timeline(call.job, call.image));
+      case 'steps-by':
+        return queue.job(call.job).images.find(({ index }) => index === call.image).steps_by;
       case 'positions':
         return Object.fromEntries(queue.jobs().flatMap(
           ({ id, position }) => (position === null ? [] : [[id, position]]),
@@ -126,9 +128,11 @@ export class Player {
   }
 
   /** Results are alike when they have one name. */
-  #complete(lease, { lease: name, result = name, seconds = 0 }) {
+  #complete(lease, { lease: name, result = name, seconds = 0, partners = [] }) {
     if (lease.check === null) {
-      this.queue.complete(lease, result, seconds);
+      const how = lease.kind === 'denoise' ? 'half' : 'band';
+      this.queue.complete(
+        lease, result, seconds, { partners: partners.map((one) => ({ ...one, how })) });
       return;
     }
     const about = this.queue.disputed(lease);
@@ -165,12 +169,16 @@ const foundOf = ({ kind, start, stop, worker, verdict, checker, distance, limit,
   checks > 1 && `${checks} checks`,
 ].filter(Boolean).join(', ');
 
+const partnerOf = ({ worker, how, steps, received, sent }) => (
+  `${how} by ${worker.id}${steps ? ` of ${steps} steps` : ''} ${received}/${sent} bytes`);
+
 const leasesOf = (entries) => entries.map(
-  ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began }) => {
+  ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began, partners }) => {
     const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
     return [
       `${kind}${range} ${outcome} by ${worker.id}`, `after ${(Date.parse(began) - BEGAN) / 1000} s`,
       chunks > 1 && `${chunks} chunks`, attempt && `attempt ${attempt}`, fault?.code,
+      ...partners.map(partnerOf),
     ].filter(Boolean).join(', ');
   });
 
