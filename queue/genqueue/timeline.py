@@ -9,8 +9,8 @@
 - It is bounded: of more than MOST_ENTRIES the oldest go, those without a result first; of more than
   MOST_CHECKS the oldest agreements.
 
-`added`, `with_check`, `covered` and `steps_by` are pure; static/js/work/queue/timeline.js is their
-twin. Who calls a `note_` holds the job's lock. `timeline_json` tells it to everybody.
+`added`, `with_check` and `steps_by` are pure; static/js/work/queue/timeline.js is their twin. Who
+calls a `note_` holds the job's lock. `timeline_json` tells it to everybody.
 """
 
 from collections.abc import Sequence
@@ -96,9 +96,13 @@ def _agrees_on(last: Checked, check: Checked) -> bool:
     return both_agree and alike and check["kind"] == "denoise" and last["stop"] == check["start"]
 
 
-def covered(entries: Sequence[Entry]) -> int:
-    """The step that the image goes on from, as the entries tell."""
-    denoised = (one for one in reversed(entries) if one["kind"] == ChunkKind.DENOISE)
+def covered(timeline: Timeline) -> int:
+    """The step that the lease at hand goes on from: where the last one ended, or where the image
+    has gone `back` to since then."""
+    if "back" in timeline:
+        step: int = timeline["back"]
+        return step
+    denoised = (one for one in reversed(entries_of(timeline)) if one["kind"] == ChunkKind.DENOISE)
     last = next(denoised, None)
     return last["stop"] if last is not None else 0
 
@@ -146,8 +150,7 @@ def note_ended(chunk: Chunk, fault: str | None) -> None:
         newest = Checkpoint.objects.filter(image=chunk.image_id).order_by("-step").first()
         stop = newest.step if newest is not None else 0
         known = Image.objects.values_list("timeline", flat=True).get(pk=chunk.image_id)
-        entries = entries_of(known)
-        begun = covered(entries) if entries else stop  # nothing is known of before an upgrade
+        begun = covered(known) if entries_of(known) else stop  # unknown before an upgrade
         steps = (min(begun, stop), stop)
     outcome = "failed" if fault else "returned"
     _note(chunk, steps, {**_NOTHING, "outcome": outcome, "fault": fault})
@@ -180,6 +183,8 @@ def _note(
     }
     entry["partners"], others = partners.present(helped, worker, chunk.job.room_id)
     for image in images:
+        if chunk.kind == ChunkKind.DENOISE:
+            image.timeline.pop("back", None)
         _write(image, [worker, *others], entries=added(entries_of(image.timeline), entry))
 
 
@@ -215,6 +220,13 @@ def note_check(
         _write(image, workers, checks=found)
 
 
+def note_back(image_id: int, step: int) -> None:
+    """The image goes on from this step, and what came after it was done in vain."""
+    for image in Image.objects.filter(pk=image_id).exclude(timeline={}):
+        image.timeline["back"] = step
+        image.save(update_fields=["timeline"])
+
+
 def _write(image: Image, workers: Sequence[Worker], **changed: list[dict[str, Any]]) -> None:
     """What is said of these workers is kept as long as anything names them."""
     known = image.timeline
@@ -223,7 +235,7 @@ def _write(image: Image, workers: Sequence[Worker], **changed: list[dict[str, An
     named |= {one["worker"] for entry in parts["entries"] for one in partners_of(entry)}
     said = {**known.get("workers", {}), **{str(one.pk): about(one) for one in workers}}
     kept = {key: what for key, what in said.items() if key in named}
-    Image.objects.filter(pk=image.pk).update(timeline={**parts, "workers": kept})
+    Image.objects.filter(pk=image.pk).update(timeline={**known, **parts, "workers": kept})
 
 
 _NAMES = ("worker", "checker")

@@ -38,7 +38,7 @@ def as_json(image: Image) -> TimelineJson:
     if running is None and image.state in ("queued", "running"):  # for texts that were lost
         running = chunks.filter(job=image.job_id, kind=ChunkKind.ENCODE).first()
     if running is not None:
-        entries.append(_running(running, image.step, covered(known)))
+        entries.append(_running(running, image.step, covered(image.timeline)))
     return TimelineJson(
         job=str(image.job_id),
         index=image.index,

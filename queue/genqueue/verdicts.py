@@ -162,6 +162,7 @@ def _go_to(image: Image, step: int, latent: str, spare: int | None = None) -> No
 
 def make_pending(image: Image, step: int) -> None:
     """The image goes on after this step, where its newest checkpoint is. step: not the last."""
+    timeline.note_back(image.pk, step)
     chunks = Chunk.objects.filter(image=image)
     steps = chunks.filter(kind=ChunkKind.DENOISE)
     steps.filter(state=ChunkState.DONE, stop__gt=step).delete()

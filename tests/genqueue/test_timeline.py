@@ -48,12 +48,13 @@ def test_it_is_bounded_and_results_stay_longest():
 
 def test_steps_that_were_lost_count_for_nobody():
     entries = [entry(0, 2), entry(2, 3, outcome="failed"), entry(1, 1, outcome="failed")]
-    assert timeline.covered(entries) == 1
+    assert timeline.covered({"entries": entries}) == 1
     assert timeline.steps_by(entries) == {"one": 1}
     again = [entry(kind="encode"), entry(0, 4), entry(4, 8), entry(2, 8, worker="two")]
     assert timeline.steps_by(again) == {"one": 2, "two": 6}  # a check has found the others wrong
     assert timeline.steps_by([*again, entry(kind="decode")]) == {"one": 2, "two": 6}
-    assert timeline.covered([]) == 0
+    assert timeline.covered({}) == 0
+    assert timeline.covered({"entries": entries, "back": 0}) == 0
 
 
 def test_texts_that_are_made_once_more_leave_each_image_its_own(two):

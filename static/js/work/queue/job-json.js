@@ -4,7 +4,7 @@
 
 import { imagesOf } from './checks.js';
 import { ofOneLease, sentence } from './faults.js';
-import { covered, stepsBy } from './timeline.js';
+import { stepsBy } from './timeline.js';
 import { imageEnded, jobEnded } from './transitions.js';
 import { reasonOf } from './verdicts.js';
 
@@ -101,7 +101,7 @@ export function timelineJson(records, job, image) {
   const running = records.chunksOf(job.id).find((chunk) => chunk.state === 'leased'
     && (chunk.image === index || (chunk.kind === 'encode' && !imageEnded(image))));
   if (running) {
-    const start = running.kind === 'denoise' ? covered(timeline) : 0;
+    const start = running.kind === 'denoise' ? running.from : 0;
     const stop = running.kind === 'denoise' ? Math.max(start, step) : 0;
     entries.push(entryJson(records, runningEntry(records, running, start, stop)));
   }

@@ -91,10 +91,6 @@ const agreesOn = (last, check) => (
   && ['kind', 'worker', 'checker', 'limit'].every((name) => last[name] === check[name])
   && check.kind === 'denoise' && last.stop === check.start);
 
-/** @param {Entry[]} entries @returns {number} the step that the image goes on from, as they tell */
-export const covered = (entries) =>
-  entries.findLast(({ kind }) => kind === 'denoise')?.stop ?? 0;
-
 /** How many steps each worker has computed; half of those that two have computed together. Steps that
  * were lost, or found wrong and computed again, count for nobody. @param {Entry[]} entries @returns {Record<string, number>} by its id */
 export function stepsBy(entries) {
@@ -134,10 +130,8 @@ export function noteDone(records, chunk,
 export function noteEnded(records, chunk, fault, now) {
   let steps = [0, 0];
   if (chunk.kind === 'denoise') {
-    const { checkpoints, timeline } = records.imageOf(chunk);
-    const stop = checkpoints[0]?.step ?? 0;
-    const begun = timeline.length ? covered(timeline) : stop; // nothing is known of before an update
-    steps = [Math.min(begun, stop), stop];
+    const stop = records.imageOf(chunk).checkpoints[0]?.step ?? 0;
+    steps = [Math.min(chunk.from, stop), stop];
   }
   const outcome = fault === null ? 'returned' : 'failed';
   note(records, chunk, steps, now,
