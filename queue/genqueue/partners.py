@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from genqueue.kinds import ChunkKind, WorkerKind
+from genqueue.kinds import ChunkKind
 from genqueue.models import Worker
 from genqueue.transitions import WorkerState
 
@@ -74,8 +74,8 @@ def present(
     was there when the chunk began, and may have left."""
     if not partners:
         return [], []
-    tabs = Worker.objects.filter(pk__in=[one.worker for one in partners], room=room_id)
-    rows = {str(row.pk): row for row in tabs.filter(kind=WorkerKind.TAB).exclude(pk=holder.pk)}
+    others = Worker.objects.filter(pk__in=[one.worker for one in partners], room=room_id)
+    rows = {str(row.pk): row for row in others.exclude(pk=holder.pk)}
     known = [
         one
         for one in partners

@@ -20,10 +20,9 @@ export const MOST_PARTNERS = 8; // of one entry of a timeline
  * @param {import('./records.js').Records} records @param {Partner[]} partners
  * @param {string} holder id of its worker @returns {Partner[]}
  */
-export const present = (records, partners, holder) => partners.filter(({ worker: id }) => {
-  const worker = records.workers.get(id);
-  return id !== holder && worker?.state === 'ready' && !worker.silent && worker.kind === 'tab';
-}).map(({ worker, how, steps, received, sent }) => ({ worker, how, steps, received, sent }));
+export const present = (records, partners, holder) => partners
+  .filter(({ worker }) => worker !== holder && records.workers.get(worker)?.state === 'ready')
+  .map(({ worker, how, steps, received, sent }) => ({ worker, how, steps, received, sent }));
 
 /** @param {Partner[]} some @param {Partner[]} others of two entries that become one
  * @returns {Partner[]} with their sums */
