@@ -21,10 +21,10 @@ from rooms.feed import Feed, feed_of, has_feeds
 from rooms.messages import (
     BeatBack,
     Changed,
-    MessageError,
     Peers,
     State,
     mesh_id,
+    peer_status,
     text,
     unknown_type,
     whole,
@@ -49,7 +49,7 @@ class RoomConsumer(RoomSocket):
         self.peer_id = secrets.token_hex(8)
         self._sent: RoomState | None = None
         self._joined = False
-        self._told_status = ""  # as it said last
+        self._told_status = "", ""  # as it said last
         self.begin()
         client = client_from_cookies(self.scope.get("cookies", {})) or new_client_id()
         address = (self.scope.get("client") or ["unknown"])[0]
@@ -98,17 +98,15 @@ class RoomConsumer(RoomSocket):
             case "mesh":
                 await self._meets(message)
             case "status":
-                await self._status(message.get("status"))
+                await self._status(message)
             case _:
                 raise unknown_type()
 
-    async def _status(self, status: object) -> None:
-        if status is not None and status not in presence.STATUSES:
-            raise MessageError("bad-message", "There is no such status.")
-        said = "" if status is None else str(status)
+    async def _status(self, message: dict[str, Any]) -> None:
+        said = peer_status(message)
         if said != self._told_status and await self._affords_news():
             self._told_status = said
-            await self._says(status=said)
+            await self._says(status=said[0], helps=said[1])
 
     async def _beat(self, message: dict[str, Any]) -> None:
         whole(message, "revision")

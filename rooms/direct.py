@@ -6,12 +6,14 @@ one. What it cannot have in time it asks the server for (`work.fetch`): the serv
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from diffusion.tensors import to_bytes
 from genqueue import handing
 from genqueue.makers import makers
+from genqueue.partners import Partner
 from genqueue.protocol import Lease
 from rooms import presence
 from rooms.messages import DirectJson
@@ -20,15 +22,25 @@ LATENT = "latent"  # a tensor of this name is of the image, all others are of th
 
 
 @dataclass(frozen=True, slots=True)
+class Maker:
+    """A tab that has computed something. mesh: its id among tabs that talk directly."""
+
+    worker: UUID
+    mesh: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
-    """What goes along with a lease: bytes (safetensors, or nothing), and what is fetched."""
+    """What goes along with a lease: bytes (safetensors, or nothing), what is fetched, and who gives
+    that, by the name of the tensor."""
 
-    data: bytes
-    direct: list[DirectJson]
+    data: bytes = b""
+    direct: list[DirectJson] = field(default_factory=list)
+    givers: dict[str, Partner] = field(default_factory=dict)
 
 
-def peers_of(lease: Lease, own: str) -> dict[str, str]:
-    """Ids of tabs that talk directly, by what they have computed: `latent`, `texts`.
+def peers_of(lease: Lease, own: str) -> dict[str, Maker]:
+    """Tabs that talk directly, by what they have computed: `latent`, `texts`.
 
     own: the id of the tab that has the lease; without one it talks to nobody. Nor does one that
     computes afresh: of a check nobody is told."""
@@ -37,22 +49,25 @@ def peers_of(lease: Lease, own: str) -> dict[str, str]:
     made = makers(lease)
     by_kind = {LATENT: made.latent, "texts": made.conditioning}
     met = presence.mesh_of(lease.room_id, [worker for worker in by_kind.values() if worker])
-    found = {kind: met[worker] for kind, worker in by_kind.items() if worker in met}
-    return {kind: mesh for kind, mesh in found.items() if mesh != own}
+    found = {kind: Maker(worker, met[worker]) for kind, worker in by_kind.items() if worker in met}
+    return {kind: maker for kind, maker in found.items() if maker.mesh != own}
 
 
-def parcel(tensors: Mapping[str, Any], peers: Mapping[str, str]) -> Parcel:
+def parcel(tensors: Mapping[str, Any], peers: Mapping[str, Maker]) -> Parcel:
     """tensors: as `handing.needed` gives them."""
     sent: dict[str, Any] = {}
     direct: list[DirectJson] = []
+    givers = {}
     for name, tensor in tensors.items():
         peer = peers.get(LATENT if name == LATENT else "texts")
         if peer is None or not tensor.size:
             sent[name] = tensor
             continue
         digest = hashlib.sha256(tensor.astype("<f4", copy=False).tobytes()).hexdigest()
-        direct.append(DirectJson(name=name, peer=peer, sha256=digest, shape=list(tensor.shape)))
-    return Parcel(to_bytes(sent) if sent else b"", direct)
+        offer = DirectJson(name=name, peer=peer.mesh, sha256=digest, shape=list(tensor.shape))
+        direct.append(offer)
+        givers[name] = Partner(str(peer.worker), "gave", 0, 4 * tensor.size, 0)
+    return Parcel(to_bytes(sent) if sent else b"", direct, givers)
 
 
 def tensors(lease: Lease, names: frozenset[str]) -> bytes:

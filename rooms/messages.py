@@ -54,6 +54,17 @@ def text(message: dict[str, Any], name: str, longest: int) -> str:
     return value
 
 
+def peer_status(message: dict[str, Any]) -> tuple[str, str]:
+    """The members of `peer.status`, empty for null. Raises MessageError."""
+    said = message.get("status")
+    if said is not None and said not in presence.STATUSES:
+        raise MessageError("bad-message", "There is no such status.")
+    helps = "" if message.get("helps") is None else text(message, "helps", presence.LONGEST_WORKER)
+    if helps and said != "helping":
+        raise MessageError("bad-message", "helps: of who is helping.")
+    return said or "", helps
+
+
 # From the page ---------------------------------------------------------------------------------
 class Beat(TypedDict):
     """Every 3 s. revision: the newest that the page has been sent."""
@@ -63,10 +74,12 @@ class Beat(TypedDict):
 
 
 class Status(TypedDict):
-    """Why this tab computes nothing, for the others in the room; null: it only watches."""
+    """Why this tab computes no chunk, for the others in the room; null: it only watches, or waits.
+    helps: of `helping`, the id of the worker whose chunk it is, where it knows."""
 
     type: Literal["peer.status"]
     status: presence.Status | None
+    helps: NotRequired[str | None]
 
 
 class Name(TypedDict):
@@ -142,13 +155,15 @@ class WorkStep(TypedDict):
 
 
 class WorkComplete(TypedDict):
-    """The result follows. seconds: of computing."""
+    """The result follows. seconds: of computing. partners: who has helped with it, as
+    genqueue.partners reads it."""
 
     type: Literal["work.complete"]
     chunk: int
     attempt: int
     seconds: float
     bytes: int
+    partners: NotRequired[list[dict[str, str | int]]]
 
 
 class WorkFetch(TypedDict):

@@ -19,6 +19,9 @@ class Peer(models.Model):
     status = models.CharField(
         max_length=8, blank=True, help_text="why it computes nothing, as it says itself"
     )
+    helps = models.CharField(
+        max_length=64, blank=True, default="", help_text="whose picture, while it is `helping`"
+    )
     mesh = models.CharField(
         max_length=20, blank=True, default="", help_text="its id among tabs that talk directly"
     )

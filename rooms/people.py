@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
 
-from rooms.slots import Json, Slots, Viewer, newest_first, person, tenths
+from rooms.slots import Json, Slots, Viewer, newest_first, person, tenths, worker_name
 
 LAST_PICTURES = 20  # of which everybody's share is told
 LONGEST_PROMPT = 40
@@ -68,7 +68,7 @@ def peer_slots(
     return {
         "id": f"peer-{peer['id']}",
         "name": name if not mine or own_peer in (None, peer["id"]) else "you, in another tab",
-        "doing": _at_work(worker, jobs, room["paused"]) if worker else _idle(peer),
+        "doing": _doing(peer, worker, room, viewer, jobs),
         "facts": facts,
         "facts_hidden": None if facts else True,
         "client": peer["client"],
@@ -106,11 +106,22 @@ def helper_slots(worker: Json, jobs: Sequence[Json], shares: Shares, paused: boo
     }
 
 
+def _doing(
+    peer: Json, worker: Json | None, room: Json, viewer: Viewer, jobs: Sequence[Json]
+) -> str:
+    if peer["status"] == "helping" and not (worker and worker["at_work"]):
+        helped = next((one for one in room["workers"] if one["id"] == peer.get("helps")), None)
+        named = worker_name({**helped, "device": ""}, viewer) if helped else "another tab"
+        return f"helping {named} with its picture"
+    return _at_work(worker, jobs, room["paused"]) if worker else _idle(peer)
+
+
 _IDLE = {
     "loading": "loading the model",
     "hidden": "paused: its page is not in front",
     "battery": "paused: it runs on its battery",
     "unable": "watching: it cannot compute",
+    "away": "computing for the exported pages of this room",
 }
 
 

@@ -21,8 +21,9 @@ REPEAT_SECONDS = 4
 FORGOTTEN_AFTER = timedelta(seconds=12)
 
 
-Status = Literal["loading", "hidden", "battery", "unable"]
+Status = Literal["loading", "hidden", "battery", "unable", "helping", "away"]
 STATUSES = get_args(Status)
+LONGEST_WORKER = 64
 
 
 class PeerJson(TypedDict):
@@ -32,7 +33,10 @@ class PeerJson(TypedDict):
     worker: str | None
     """The id of the worker that it is, while it computes."""
     status: Status | None
-    """Why it computes nothing, as it says itself; null: it only watches."""
+    """Why it computes no chunk, as it says itself; null: it only watches, or waits. helping: it
+    computes a part of another tab's. away: it computes for the exported pages of the room."""
+    helps: NotRequired[str]
+    """The id of the worker that it is `helping`, as it says."""
     mesh: NotRequired[str]
     """Its id among the tabs that talk directly, as it says; absent while it does not."""
     name: NotRequired[str]
@@ -58,8 +62,8 @@ def computes(peer_id: str, worker_id: UUID | None) -> None:
 def says(peer_id: str, **said: str) -> bool:
     """What this tab says of itself; empty takes it back. True when that is news.
 
-    name: a plain one (rooms.names).  status: a Status.  mesh: the id under which others reach it
-    directly."""
+    name: a plain one (rooms.names).  status: a Status.  helps: the id of a worker.  mesh: the id
+    under which others reach it directly."""
     mine = Peer.objects.filter(pk=peer_id).exclude(**said)
     return bool(mine.update(**said))
 
@@ -92,9 +96,9 @@ def peers(room_id: str) -> list[PeerJson]:
     owner_label = client_label(owner) if owner else None
     recent = Peer.objects.filter(
         room_name=room_id, seen_at__gte=timezone.now() - FORGOTTEN_AFTER
-    ).values_list("pk", "client", "worker", "status", "name", "mesh")
+    ).values_list("pk", "client", "worker", "status", "name", "mesh", "helps")
     found = []
-    for pk, client, worker, status, name, mesh in recent:
+    for pk, client, worker, status, name, mesh, helps in recent:
         peer = PeerJson(
             id=pk,
             client=client,
@@ -106,5 +110,7 @@ def peers(room_id: str) -> list[PeerJson]:
             peer["name"] = name
         if mesh:
             peer["mesh"] = mesh
+        if helps:
+            peer["helps"] = helps
         found.append(peer)
     return found

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from genqueue import actions, choices, statistics
-from genqueue import timeline as timelines
+from genqueue import timeline_json as timelines
 from genqueue.api.trust import spend_budget_of_rooms
 from genqueue.clients import client_of
 from genqueue.models import Image, Room

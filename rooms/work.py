@@ -24,9 +24,10 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from genqueue import departure, fairness, protocol, tabs
+from genqueue import departure, fairness, partners, protocol, tabs
 from genqueue.api.trust import spend_room_of
 from genqueue.faults import Fault
+from genqueue.partners import Partner
 from genqueue.problems import Problem
 from genqueue.protocol import Lease, LeaseLostError
 from genqueue.shutting_out import network_hash
@@ -93,7 +94,7 @@ class TabWork:
         self._lease: Lease | None = None
         self._waits: InMemory | None = None  # it has said `work.claim`, and what it has at hand
         self._own_first: bool | None = None  # as it said last, once it was written
-        self._direct: frozenset[str] = frozenset()  # tensors that the tab was not sent
+        self._direct: dict[str, Partner] = {}  # who gives what the tab was not sent, by tensor
         self._upload: Upload | None = None
         self._received = 0  # bytes that came with the lease
         self._faults = 0  # in a row
@@ -352,12 +353,12 @@ class TabWork:
             self._asked = True
             self._news.set()
             return
-        parcel = direct.Parcel(b"", [])
+        parcel = direct.Parcel()
         if needed:
             peers = await database_sync_to_async(direct.peers_of)(lease, self.mesh)
             parcel = await _apart(direct.parcel)(needed, peers)
         self._lease, self._waits, self._received = lease, None, len(parcel.data)
-        self._direct = frozenset(tensor["name"] for tensor in parcel.direct)
+        self._direct = parcel.givers
         self._step, self._progress_at = lease.start, time.monotonic()
         message = _lease_message(lease, len(parcel.data))
         if parcel.direct:
@@ -370,9 +371,9 @@ class TabWork:
         from rooms import direct
 
         names = frozenset(str(name) for name in _list(message, "names"))
-        if not names or not names <= self._direct:
+        if not names or not names <= {*self._direct}:
             raise MessageError("bad-message", "names: of tensors that were not sent.")
-        self._direct -= names
+        self._direct = {name: one for name, one in self._direct.items() if name not in names}
         log.info("a tab was not given %s: %.80r", sorted(names), message.get("why"))
         try:
             data = await _apart(direct.tensors)(lease, names)
@@ -384,6 +385,7 @@ class TabWork:
             await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error), error.name)
             await self._say_lost(lease.chunk_id, lease.attempt)
             return
+        self._received += len(data)
         await self._socket.say(
             WorkTensors(
                 type="work.tensors",
@@ -513,13 +515,16 @@ class TabWork:
         from genqueue import handing
 
         seconds = handing.seconds_of(lease, message.get("seconds"))
+        helped = (*_partners(message, lease), *self._direct.values())
         try:
             result = await _apart(handing.result_of)(lease, expected, data)
         except TensorError as error:
             await self._end_with_fault(lease, Fault.RESULT_REFUSED, str(error), "refused")
             return
-        moved = {"received": self._received, "sent": len(data)}
-        if await self._reported(lease, partial(protocol.complete, lease, result, seconds, **moved)):
+        handed_in = partial(
+            protocol.complete, lease, result, seconds, self._received, len(data), helped
+        )
+        if await self._reported(lease, handed_in):
             self._lease = None
             self._faults = 0
             await self._socket.say(
@@ -581,6 +586,13 @@ def _expected(command: str, message: dict[str, Any], lease: Lease) -> "Expected"
         return handing.expected_result(lease)
     latent, preview = message.get("latent") is True, message.get("preview") is True
     return handing.expected_step(lease, latent=latent, preview=preview)
+
+
+def _partners(message: dict[str, Any], lease: Lease) -> tuple[Partner, ...]:
+    try:
+        return partners.read(message.get("partners", []), lease.kind, lease.stop - lease.start)
+    except ValueError as error:
+        raise MessageError("bad-message", str(error)) from None
 
 
 def _list(message: dict[str, Any], name: str) -> list[Any]:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from genqueue import actions, statistics
-from genqueue import timeline as timelines
+from genqueue import timeline_json as timelines
 from genqueue.check_models import Check, ShutOut
 from genqueue.clients import client_label
 from genqueue.models import Chunk, Image, Job, Room, Worker

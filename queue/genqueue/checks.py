@@ -25,7 +25,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from diffusion import likeness
-from genqueue import files
+from genqueue import files, timeline
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Checkpoint, Chunk, Image, Job, Worker
@@ -144,6 +144,12 @@ def settle(check: Check, state: CheckState, **values: object) -> None:
     _let_files_go(check)
 
 
+def lapse(check: Check) -> None:
+    """Nobody can say of an open one, or has come to."""
+    settle(check, CheckState.LAPSED)
+    timeline.note_check(check, "unsaid", None)
+
+
 def drop(checks: QuerySet[Check]) -> None:
     """Nobody needs to know any more: what they are about is done again, or gone."""
     for check in checks.filter(state__in=[CheckState.SPARED, CheckState.LAPSED]):
@@ -164,7 +170,7 @@ def forget_old(now: datetime) -> None:
         with transaction.atomic():
             if lock_job(job_id):
                 for check in old.filter(job=job_id):
-                    settle(check, CheckState.LAPSED)
+                    lapse(check)
 
 
 # Files ------------------------------------------------------------------------------------------

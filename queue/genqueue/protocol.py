@@ -12,7 +12,7 @@ Files are written before the transaction that names them (previews inside it); w
 removes its own. When nobody can say whether it was (the connection broke in the commit), they stay.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -40,6 +40,7 @@ from genqueue.check_models import Check
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind
 from genqueue.models import Checkpoint, Chunk, Image, Job, Worker
+from genqueue.partners import Partner
 from genqueue.transitions import (
     IMAGE_ENDED,
     ChunkState,
@@ -274,11 +275,19 @@ def checkpoint(
         events.announce(lease.room_id)
 
 
-def complete(lease: Lease, result: bytes, seconds: float, received: int = 0, sent: int = 0) -> None:
+def complete(
+    lease: Lease,
+    result: bytes,
+    seconds: float,
+    received: int = 0,
+    sent: int = 0,
+    helped: Sequence[Partner] = (),
+) -> None:
     """Hand in the result and make the next chunk.
 
     result: safetensors (conditioning of `encode`, latent of `denoise`) or PNG (`decode`).
     seconds: computing time.  received, sent: bytes to the worker and from it over a network.
+    helped: who else had a part in it, as the worker says; of a check nobody has.
     Raises LeaseLostError: then somebody else answers for the chunk.
     """
     if lease.check_id is not None:
@@ -289,7 +298,7 @@ def complete(lease: Lease, result: bytes, seconds: float, received: int = 0, sen
         lock_job(lease.job_id)
         job = _done(lease, seconds)
         chunk = Chunk.objects.select_related("worker").get(pk=lease.chunk_id)
-        timeline.note_done(chunk, lease.start, received, sent)
+        timeline.note_done(chunk, lease.start, received, sent, helped)
         checks.hand_in(lease, lease.stop, written)
         if lease.kind == ChunkKind.ENCODE:
             _encoded(lease, job, written)

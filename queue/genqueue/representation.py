@@ -97,12 +97,11 @@ def _at_work(room: Room | None, workers: list[Worker]) -> dict[UUID | None, AtWo
     at_work: dict[UUID | None, AtWorkJson] = {}
     for chunk in leased.select_related("image"):
         image, denoises = chunk.image, chunk.kind == ChunkKind.DENOISE
-        known = timeline.entries_of(image.timeline) if image is not None else []
         at_work[chunk.worker_id] = AtWorkJson(
             job=str(chunk.job_id),
             index=image.index if image is not None else None,
             kind=chunk.kind,  # type: ignore[typeddict-item]
-            start=timeline.covered(known) if denoises else 0,
+            start=timeline.covered(image.timeline) if image is not None and denoises else 0,
             stop=chunk.stop,
         )
     return at_work

@@ -81,8 +81,9 @@ class ImageJson(TypedDict):
     """A small WebP of the newest step; the address changes with the step."""
     seconds: float | None
     """Computing time, when it is finished."""
-    steps_by: dict[str, int]
-    """How many of its steps each worker has computed, by the worker's id."""
+    steps_by: dict[str, float]
+    """How many of its steps each worker has computed, by the worker's id; half of each step that
+    two have computed together."""
     check: Literal["waiting", "running"] | None
     """Of a picture that is computed and not shown yet, because somebody else is to compute some of
     it again first. running: they do so now. waiting: nobody has begun; after two minutes it is
@@ -96,6 +97,23 @@ class ImageJson(TypedDict):
 class ErrorJson(TypedDict):
     code: str
     detail: str
+
+
+@shape
+class PartnerJson(TypedDict):
+    """A worker that had a part in what another one has handed in, as that one says."""
+
+    worker: WorkerJson
+    """kernels is empty."""
+    how: Literal["half", "band", "gave"]
+    """half: of the guidance of so many steps. band: rows of the picture. gave: directly, what the
+    other one began with, so that the server did not have to send it."""
+    steps: int
+    """Of which it has computed half; 0 of the others."""
+    received: int
+    """Bytes that the other one has from it directly."""
+    sent: int
+    """Bytes that it has from the other one directly."""
 
 
 @shape
@@ -120,11 +138,41 @@ class TimelineEntryJson(TypedDict):
     """How many leases of the same chunk had ended without a result before."""
     chunks: int
     received: int
-    """Bytes that the worker was sent over the network; 0 where it had all at hand."""
+    """Bytes that the server sent the worker; 0 where it had all at hand, or from others."""
     sent: int
     """Bytes of results that it has sent."""
     fault: ErrorJson | None
     """Why a failed one has."""
+    partners: list[PartnerJson]
+    """Who else had a part in it, at most 8; none of what is running."""
+
+
+@shape
+class TimelineCheckJson(TypedDict):
+    """What one checker found of what a worker that is not taken on trust had handed in, or of
+    several ranges in a row of that worker's."""
+
+    kind: Literal["encode", "denoise", "decode"]
+    start: int
+    stop: int
+    """The steps of `denoise` that were computed again, without stop."""
+    worker: WorkerJson
+    """Whose result was checked. Of all workers here kernels are those of now, or empty."""
+    checker: WorkerJson | None
+    """Who computed it again, or does at this moment; null where nobody does, or could."""
+    verdict: Literal["agreed", "wrong", "disputed", "unsaid", "waiting"]
+    """disputed: it was another result, and somebody else is to say whose is wrong. unsaid: nobody
+    could check it, or came to. waiting: for its checker."""
+    done_again: bool
+    """What was wrong, and all that was made of it, was made once more. It is not of a picture that
+    was finished before, but for its decoding."""
+    distance: float | None
+    """Between both results, as docs/checks.md measures it; the largest one of several ranges. Null
+    where nothing was measured."""
+    limit: float | None
+    """The largest distance of honest results."""
+    at: str | None
+    checks: int
 
 
 @shape
@@ -135,6 +183,9 @@ class TimelineJson(TypedDict):
     steps: int
     entries: list[TimelineEntryJson]
     """In the order in which they ended; of more than 128 the oldest are not kept."""
+    checks: list[TimelineCheckJson]
+    """In the order in which they were made, with those that wait at the end; of more than 64 the
+    oldest that agreed are not kept. A worker's results need no check, or not all of them do."""
 
 
 @shape

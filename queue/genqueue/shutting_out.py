@@ -103,4 +103,4 @@ def _reason(row: ShutOut) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{100 * ratio:.2g} %" if ratio < 10 else "far more than all of it"
+    return f"{float(f'{100 * ratio:.2g}'):g} %" if ratio < 10 else "far more than all of it"

@@ -2,31 +2,39 @@
 
 - One entry is one lease: a chunk that was handed in, given back or taken back. Chunks in a row of
   one worker are one entry, so most pictures have three.
-- It is kept with the picture (`Image.timeline`), because chunks are forgotten, and so are workers:
+- Beside the entries is what checks have found of them, one a result of a checker; agreements in a
+  row of one worker's steps by one checker are one.
+- It is kept with the picture (`Image.timeline`), because chunks, checks and workers are forgotten:
   what is said of them is copied.
-- It is bounded: of more than MOST_ENTRIES the oldest go, those without a result first.
+- It is bounded: of more than MOST_ENTRIES the oldest go, those without a result first; of more than
+  MOST_CHECKS the oldest agreements.
 
-`added`, `covered` and `steps_by` are pure; static/js/work/queue/timeline.js is their twin. Who
-calls `note_done` or `note_ended` holds the job's lock.
+`added`, `with_check` and `steps_by` are pure; static/js/work/queue/timeline.js is their twin. Who
+calls a `note_` holds the job's lock. `timeline_json` tells it to everybody.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from django.utils import timezone
 
-from genqueue import faults
+from genqueue import partners
+from genqueue.check_models import Check
 from genqueue.clients import client_label
 from genqueue.kinds import ChunkKind
 from genqueue.models import Checkpoint, Chunk, Image, Worker
-from genqueue.shapes import ErrorJson, TimelineEntryJson, TimelineJson, WorkerJson
-from genqueue.transitions import IMAGE_ENDED, ChunkState
+from genqueue.partners import Partner
+from genqueue.transitions import IMAGE_ENDED
 
 MOST_ENTRIES = 128
+MOST_CHECKS = 64
+FARTHEST = 1e9  # texts of another length are infinitely far
 
 Entry = dict[str, Any]
+Checked = dict[str, Any]
 Timeline = dict[str, Any]
+Verdict = Literal["agreed", "wrong", "disputed", "unsaid"]
 
 
 def added(entries: Sequence[Entry], entry: Entry) -> list[Entry]:
@@ -36,13 +44,14 @@ def added(entries: Sequence[Entry], entry: Entry) -> list[Entry]:
     twice where none does; worker: an id; kernels; began, ended: ms since the epoch; seconds: of
     computing, None where no result came; attempt: how often the chunk had been taken back before;
     chunks: how many are in it; received, sent: bytes that its worker was sent and has sent;
-    fault: a code, of a failed one.
+    fault: a code, of a failed one; partners: who else had a part in it, see `partners`.
     """
     last = entries[-1] if entries else None
     if last is not None and _goes_on(last, entry):
         sums = ("seconds", "chunks", "received", "sent")
         together = {**last, "stop": entry["stop"], "ended": entry["ended"]}
         together |= {name: _rounded(last[name] + entry[name]) for name in sums}
+        together["partners"] = partners.together(partners_of(last), partners_of(entry))
         return [*entries[:-1], together]
     kept = [*entries, entry]
     while len(kept) > MOST_ENTRIES:
@@ -55,23 +64,64 @@ def _goes_on(last: Entry, entry: Entry) -> bool:
     both_done = last["outcome"] == entry["outcome"] == "done"
     alike = all(last[name] == entry[name] for name in ("kind", "worker", "kernels"))
     ranges = entry["kind"] == ChunkKind.DENOISE and last["stop"] == entry["start"]
-    return both_done and alike and ranges and not entry["attempt"]
+    all_partners = partners.together(partners_of(last), partners_of(entry))
+    few = len(all_partners) <= partners.MOST_PARTNERS
+    return both_done and alike and ranges and few and not entry["attempt"]
 
 
-def covered(entries: Sequence[Entry]) -> int:
-    """The step that the image goes on from, as the entries tell."""
-    denoised = (one for one in reversed(entries) if one["kind"] == ChunkKind.DENOISE)
+def with_check(checks: Sequence[Checked], check: Checked) -> list[Checked]:
+    """With one more of what was found, at most MOST_CHECKS.
+
+    kind, start, stop: what was checked; worker: whose it was, an id; checker: an id, None where
+    nobody could say; verdict; again: whether it was made once more; distance, limit: how far both
+    results were apart and how far honest ones may be, None where it was not measured; at: ms since
+    the epoch; checks: how many are in it.
+    """
+    last = checks[-1] if checks else None
+    if last is not None and _agrees_on(last, check):
+        together = {**last, "stop": check["stop"], "at": check["at"]}
+        together["distance"] = max(last["distance"], check["distance"])
+        together["checks"] = last["checks"] + check["checks"]
+        return [*checks[:-1], together]
+    kept = [*checks, check]
+    while len(kept) > MOST_CHECKS:
+        agreed = (n for n, one in enumerate(kept[:-1]) if one["verdict"] == "agreed")
+        del kept[next(agreed, 0)]
+    return kept
+
+
+def _agrees_on(last: Checked, check: Checked) -> bool:
+    both_agree = last["verdict"] == check["verdict"] == "agreed"
+    alike = all(last[name] == check[name] for name in ("kind", "worker", "checker", "limit"))
+    return both_agree and alike and check["kind"] == "denoise" and last["stop"] == check["start"]
+
+
+def covered(timeline: Timeline) -> int:
+    """The step that the lease at hand goes on from: where the last one ended, or where the image
+    has gone `back` to since then."""
+    if "back" in timeline:
+        step: int = timeline["back"]
+        return step
+    denoised = (one for one in reversed(entries_of(timeline)) if one["kind"] == ChunkKind.DENOISE)
     last = next(denoised, None)
     return last["stop"] if last is not None else 0
 
 
-def steps_by(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many steps each worker has computed, by its id. Steps that were lost count for nobody."""
-    steps: dict[str, int] = {}
+def steps_by(entries: Sequence[Entry]) -> dict[str, float]:
+    """How many steps each worker has computed, by its id; half of those that two have computed
+    together. Steps that were lost, or found wrong and computed again, count for nobody."""
+    ranges: list[tuple[int, int, Entry]] = []
     for one in entries:
-        number = one["stop"] - one["start"]
-        if number:
-            steps[one["worker"]] = steps.get(one["worker"], 0) + number
+        if one["kind"] != ChunkKind.DENOISE:
+            continue
+        begun = one["start"]  # whatever comes after it was done in vain
+        ranges = [(start, min(stop, begun), by) for start, stop, by in ranges if start < begun]
+        if one["stop"] > begun:
+            ranges.append((begun, one["stop"], one))
+    steps: dict[str, float] = {}
+    for start, stop, one in ranges:
+        for who, part in partners.parts(stop - start, one["worker"], partners_of(one)).items():
+            steps[who] = steps.get(who, 0) + part
     return steps
 
 
@@ -79,12 +129,15 @@ def _rounded(number: float) -> float:
     return number if isinstance(number, int) else round(number, 3)
 
 
-def note_done(chunk: Chunk, start: int, received: int, sent: int) -> None:
+def note_done(
+    chunk: Chunk, start: int, received: int, sent: int, helped: Sequence[Partner] = ()
+) -> None:
     """A chunk was handed in. start: of its lease, which may have begun at a later checkpoint.
-    received, sent: bytes that its worker was sent and has sent over a network."""
+    received, sent: bytes that its worker was sent and has sent over a network. helped: who else had
+    a part in it, as its worker says."""
     steps = (start, chunk.stop) if chunk.kind == ChunkKind.DENOISE else (0, 0)
     done = {"seconds": round(chunk.seconds or 0, 3), "received": received, "sent": sent}
-    _note(chunk, steps, {**_NOTHING, "outcome": "done", **done})
+    _note(chunk, steps, {**_NOTHING, "outcome": "done", **done}, helped)
 
 
 def note_ended(chunk: Chunk, fault: str | None) -> None:
@@ -97,8 +150,7 @@ def note_ended(chunk: Chunk, fault: str | None) -> None:
         newest = Checkpoint.objects.filter(image=chunk.image_id).order_by("-step").first()
         stop = newest.step if newest is not None else 0
         known = Image.objects.values_list("timeline", flat=True).get(pk=chunk.image_id)
-        entries = entries_of(known)
-        begun = covered(entries) if entries else stop  # nothing is known of before an upgrade
+        begun = covered(known) if entries_of(known) else stop  # unknown before an upgrade
         steps = (min(begun, stop), stop)
     outcome = "failed" if fault else "returned"
     _note(chunk, steps, {**_NOTHING, "outcome": outcome, "fault": fault})
@@ -107,18 +159,16 @@ def note_ended(chunk: Chunk, fault: str | None) -> None:
 _NOTHING = {"seconds": None, "received": 0, "sent": 0, "fault": None, "chunks": 1}
 
 
-def _note(chunk: Chunk, steps: tuple[int, int], what: Entry) -> None:
-    """In the image of the chunk; what concerns the encoding in all images that wait for it, of
-    which nothing else is known yet."""
+def _note(
+    chunk: Chunk, steps: tuple[int, int], what: Entry, helped: Sequence[Partner] = ()
+) -> None:
+    """In the image of the chunk; what concerns the encoding in all images that wait for it."""
     worker = chunk.worker
     if worker is None:
         return  # somebody has removed it from the database by hand
     images = Image.objects.filter(job=chunk.job_id).exclude(state__in=IMAGE_ENDED)
     if chunk.image_id is not None:
         images = Image.objects.filter(pk=chunk.image_id)
-    known = images.values_list("timeline", flat=True).first()
-    if known is None:
-        return
     now = timezone.now()
     entry = {
         "kind": str(chunk.kind),
@@ -131,11 +181,64 @@ def _note(chunk: Chunk, steps: tuple[int, int], what: Entry) -> None:
         "attempt": chunk.attempt,
         **what,
     }
-    entries = added(entries_of(known), entry)
-    workers = {**known.get("workers", {}), str(worker.pk): _about(worker)}
-    named = {one["worker"] for one in entries}
-    of_entries = {key: about for key, about in workers.items() if key in named}
-    images.update(timeline={"entries": entries, "workers": of_entries})
+    entry["partners"], others = partners.present(helped, worker, chunk.job.room_id)
+    for image in images:
+        if chunk.kind == ChunkKind.DENOISE:
+            image.timeline.pop("back", None)
+        _write(image, [worker, *others], entries=added(entries_of(image.timeline), entry))
+
+
+def note_check(
+    check: Check, verdict: Verdict, checker: Worker | None, distance: float | None = None,
+    limit: float | None = None,
+) -> None:  # fmt: skip
+    """A checker's result was held against what had been handed in, or nobody can say any more. Of
+    an encoding it is noted in all images of the job."""
+    if check.worker is None:
+        return  # somebody has removed it from the database by hand
+    images = Image.objects.filter(job=check.job_id)
+    if check.image_id is not None:
+        images = images.filter(pk=check.image_id)
+    one = {
+        "kind": str(check.kind),
+        "start": check.start,
+        "stop": check.stop,
+        "worker": str(check.worker.pk),
+        "checker": str(checker.pk) if checker else None,
+        "verdict": verdict,
+        "distance": None if distance is None else _significant(min(distance, FARTHEST)),
+        "limit": limit,
+        "at": _ms(timezone.now()),
+        "checks": 1,
+    }
+    for image in images:
+        live = image.state not in IMAGE_ENDED
+        # Of what is finished only the picture itself is replaced
+        again = verdict == "wrong" and (live or check.kind == ChunkKind.DECODE)
+        found = with_check(checks_of(image.timeline), {**one, "again": again})
+        workers = [check.worker, *([checker] if checker else [])]
+        _write(image, workers, checks=found)
+
+
+def note_back(image_id: int, step: int) -> None:
+    """The image goes on from this step, and what came after it was done in vain."""
+    for image in Image.objects.filter(pk=image_id).exclude(timeline={}):
+        image.timeline["back"] = step
+        image.save(update_fields=["timeline"])
+
+
+def _write(image: Image, workers: Sequence[Worker], **changed: list[dict[str, Any]]) -> None:
+    """What is said of these workers is kept as long as anything names them."""
+    known = image.timeline
+    parts = {"entries": entries_of(known), "checks": checks_of(known), **changed}
+    named = {one.get(name) for part in parts.values() for one in part for name in _NAMES}
+    named |= {one["worker"] for entry in parts["entries"] for one in partners_of(entry)}
+    said = {**known.get("workers", {}), **{str(one.pk): about(one) for one in workers}}
+    kept = {key: what for key, what in said.items() if key in named}
+    Image.objects.filter(pk=image.pk).update(timeline={**known, **parts, "workers": kept})
+
+
+_NAMES = ("worker", "checker")
 
 
 def entries_of(timeline: Timeline) -> list[Entry]:
@@ -144,7 +247,19 @@ def entries_of(timeline: Timeline) -> list[Entry]:
     return entries
 
 
-def _about(worker: Worker) -> dict[str, str | None]:
+def partners_of(entry: Entry) -> list[partners.Kept]:
+    """One that was written before partners were kept in it has none."""
+    known: list[partners.Kept] = entry.get("partners", [])
+    return known
+
+
+def checks_of(timeline: Timeline) -> list[Checked]:
+    """Of `Image.timeline`; one that was written before checks were kept in it has none."""
+    checks: list[Checked] = timeline.get("checks", [])
+    return checks
+
+
+def about(worker: Worker) -> dict[str, str | None]:
     return {
         "name": worker.name,
         "kind": worker.kind,
@@ -153,83 +268,9 @@ def _about(worker: Worker) -> dict[str, str | None]:
     }
 
 
-def as_json(image: Image) -> TimelineJson:
-    """All that is known, with what is computed at this moment as its last entry."""
-    known, workers = entries_of(image.timeline), image.timeline.get("workers", {})
-    entries = [_entry(one, workers[one["worker"]]) for one in known]
-    chunks = Chunk.objects.filter(state=ChunkState.LEASED).select_related("worker")
-    running = chunks.filter(image=image).first()
-    if running is None and image.state in ("queued", "running"):  # for texts that were lost
-        running = chunks.filter(job=image.job_id, kind=ChunkKind.ENCODE).first()
-    if running is not None:
-        entries.append(_running(running, image.step, covered(known)))
-    return TimelineJson(
-        job=str(image.job_id),
-        index=image.index,
-        state=image.state,  # type: ignore[typeddict-item]
-        steps=image.job.steps,
-        entries=entries,
-    )
-
-
-def _entry(one: Entry, about: dict[str, str | None]) -> TimelineEntryJson:
-    return TimelineEntryJson(
-        kind=one["kind"],
-        outcome=one["outcome"],
-        start=one["start"],
-        stop=one["stop"],
-        worker=_worker(one["worker"], about, one["kernels"]),
-        began_at=_time(one["began"]),
-        ended_at=_time(one["ended"]),
-        seconds=one["seconds"],
-        attempt=one["attempt"],
-        chunks=one["chunks"],
-        received=one["received"],
-        sent=one["sent"],
-        fault=_fault(one["fault"]),
-    )
-
-
-def _running(chunk: Chunk, step: int, start: int) -> TimelineEntryJson:
-    worker = chunk.worker
-    assert worker is not None, "a leased chunk has a holder"
-    assert chunk.leased_at is not None
-    denoises = chunk.kind == ChunkKind.DENOISE
-    return TimelineEntryJson(
-        kind=chunk.kind,  # type: ignore[typeddict-item]
-        outcome="running",
-        start=start if denoises else 0,
-        stop=max(start, step) if denoises else 0,
-        worker=_worker(str(worker.pk), _about(worker), worker.kernels),
-        began_at=chunk.leased_at.isoformat(),
-        ended_at=None,
-        seconds=None,
-        attempt=chunk.attempt,
-        chunks=1,
-        received=0,
-        sent=0,
-        fault=None,
-    )
-
-
-def _worker(key: str, about: dict[str, str | None], kernels: str) -> WorkerJson:
-    return WorkerJson(
-        id=key,
-        name=about["name"] or "",
-        kind=about["kind"],  # type: ignore[typeddict-item]
-        client=about["client"],
-        device=about["device"] or "",
-        kernels=kernels,
-    )
-
-
-def _fault(code: str | None) -> ErrorJson | None:
-    return ErrorJson(code=code, detail=faults.of_one_lease(code)) if code else None
+def _significant(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 def _ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()

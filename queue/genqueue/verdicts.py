@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
-from genqueue import checks, events, fairness, finishing, shutting_out
+from genqueue import checks, events, fairness, finishing, shutting_out, timeline
 from genqueue.check_models import Check
 from genqueue.checks import Finding
 from genqueue.kinds import ChunkKind, Doubt
@@ -42,6 +42,7 @@ def decide(
     found = {"checker": checker, "distance": first.distance, "limit": first.limit}
     if first.alike:
         checks.settle(check, CheckState.AGREED, **found)
+        _note(check, "agreed", checker, first)
         if check.worker_id is not None:
             Worker.objects.filter(pk=check.worker_id).update(valid=F("valid") + 1)
         finishing.resolve_doubts(check.job)
@@ -51,6 +52,7 @@ def decide(
     if not trusted and (second is None or not second.alike):
         return [], _leave_to_others(check, checker, computed, first)
     culprit, used = _found_wrong(check, computed, first, found)
+    _note(check, "wrong", checker, first)
     both = second is not None and not second.alike
     return [culprit, *([_blame_the_second(check, second)] if both and second else [])], used
 
@@ -64,8 +66,13 @@ def _leave_to_others(check: Check, checker: Worker, computed: str, first: Findin
             "distance": first.distance, "limit": first.limit,
         }  # fmt: skip
     Check.objects.filter(pk=check.pk).update(**opinion)
+    _note(check, "disputed", checker, first)
     checks.ask(check)
     return not check.second
+
+
+def _note(check: Check, verdict: timeline.Verdict, checker: Worker, finding: Finding) -> None:
+    timeline.note_check(check, verdict, checker, finding.distance, finding.limit)
 
 
 def _blame_the_second(check: Check, finding: Finding) -> Culprit:
@@ -155,6 +162,7 @@ def _go_to(image: Image, step: int, latent: str, spare: int | None = None) -> No
 
 def make_pending(image: Image, step: int) -> None:
     """The image goes on after this step, where its newest checkpoint is. step: not the last."""
+    timeline.note_back(image.pk, step)
     chunks = Chunk.objects.filter(image=image)
     steps = chunks.filter(kind=ChunkKind.DENOISE)
     steps.filter(state=ChunkState.DONE, stop__gt=step).delete()
@@ -180,5 +188,5 @@ def make_pending(image: Image, step: int) -> None:
 
 def cannot_say(check: Check) -> None:
     """Nobody can compute it again: its files are lost, or every checker failed at it."""
-    checks.settle(check, CheckState.LAPSED)
+    checks.lapse(check)
     finishing.finish_ready(check.job)

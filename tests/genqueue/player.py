@@ -20,12 +20,14 @@ from genqueue import (
     equipment,
     files,
     forecast,
+    partners,
     protocol,
     roster,
     shutting_out,
     sweeper,
     tabs,
     timeline,
+    timeline_json,
 )
 from genqueue.check_models import Check, ShutOut
 from genqueue.equipment import Equipment
@@ -223,7 +225,9 @@ class Player:
     def _complete(self, call: dict[str, Any]) -> str:
         lease = self._lease(call)
         result = call.get("result", call["lease"]).encode()
-        protocol.complete(lease, result, call.get("seconds", 0))
+        said = [{**one, "worker": str(id_of(one["worker"]))} for one in call.get("partners", [])]
+        helped = partners.read(said, lease.kind, lease.stop - lease.start)
+        protocol.complete(lease, result, call.get("seconds", 0), helped=helped)
         self._heard(lease.worker_id)
         return "ok"
 
@@ -288,7 +292,7 @@ class Player:
     def _timeline(self, call: dict[str, Any]) -> list[str]:
         image = Image.objects.get(job=self.jobs[call["job"]], index=call["image"])
         said = []
-        for one in timeline.as_json(image)["entries"]:
+        for one in timeline_json.as_json(image)["entries"]:
             steps = f" {one['start']}..{one['stop']}" if one["kind"] == "denoise" else ""
             after = (datetime.fromisoformat(one["began_at"]) - BEGAN).total_seconds()
             parts = [f"{one['kind']}{steps} {one['outcome']} by {one['worker']['name']}"]
@@ -299,8 +303,35 @@ class Player:
                 parts.append(f"attempt {one['attempt']}")
             if one["fault"]:
                 parts.append(one["fault"]["code"])
+            parts += map(self._partner, one["partners"])
             said.append(", ".join(parts))
-        return said
+        return [*said, *map(self._found, timeline_json.as_json(image)["checks"])]
+
+    def _steps_by(self, call: dict[str, Any]) -> dict[str, float]:
+        image = Image.objects.get(job=self.jobs[call["job"]], index=call["image"])
+        by = timeline.steps_by(timeline.entries_of(image.timeline))
+        return {self._names[UUID(worker)]: steps for worker, steps in by.items()}
+
+    def _partner(self, one: Any) -> str:
+        of = f" of {one['steps']} steps" if one["steps"] else ""
+        moved = f"{one['received']}/{one['sent']} bytes"
+        return f"{one['how']} by {one['worker']['name']}{of} {moved}"
+
+    def _found(self, one: Any) -> str:
+        steps = f" {one['start']}..{one['stop']}" if one["kind"] == "denoise" else ""
+        parts = [f"check of {one['kind']}{steps} by {one['worker']['name']}: {one['verdict']}"]
+        if one["checker"]:
+            parts.append(f"by {one['checker']['name']}")
+        if one["distance"] is not None:
+            parts.append(f"{one['distance']:g} of {one['limit']:g}")
+        if one["done_again"]:
+            parts.append("done again")
+        if one["at"]:
+            after = (datetime.fromisoformat(one["at"]) - BEGAN).total_seconds()
+            parts.append(f"after {after:g} s")
+        if one["checks"] > 1:
+            parts.append(f"{one['checks']} checks")
+        return ", ".join(parts)
 
     def _positions(self, call: dict[str, Any]) -> dict[str, int]:
         unfinished = {job.pk for job in Job.objects.unfinished().filter(state="queued")}

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from genqueue import actions, protocol, retention, timeline
+from genqueue import actions, lost_files, protocol, retention, timeline, timeline_json
 from genqueue.clients import client_label
 from genqueue.faults import Fault
 from genqueue.models import Chunk, Image, Job, Worker
@@ -18,7 +18,8 @@ def entry(start=0, stop=0, worker="one", outcome="done", **more):
     return {
         "kind": "denoise", "outcome": outcome, "start": start, "stop": stop, "worker": worker,
         "kernels": "", "began": 0, "ended": 1, "seconds": 1.0 if outcome == "done" else None,
-        "attempt": 0, "chunks": 1, "received": 10, "sent": 1, "fault": None, **more,
+        "attempt": 0, "chunks": 1, "received": 10, "sent": 1, "fault": None, "partners": [],
+        **more,
     }  # fmt: skip
 
 
@@ -47,9 +48,26 @@ def test_it_is_bounded_and_results_stay_longest():
 
 def test_steps_that_were_lost_count_for_nobody():
     entries = [entry(0, 2), entry(2, 3, outcome="failed"), entry(1, 1, outcome="failed")]
-    assert timeline.covered(entries) == 1
-    assert timeline.steps_by(entries) == {"one": 3}
-    assert timeline.covered([]) == 0
+    assert timeline.covered({"entries": entries}) == 1
+    assert timeline.steps_by(entries) == {"one": 1}
+    again = [entry(kind="encode"), entry(0, 4), entry(4, 8), entry(2, 8, worker="two")]
+    assert timeline.steps_by(again) == {"one": 2, "two": 6}  # a check has found the others wrong
+    assert timeline.steps_by([*again, entry(kind="decode")]) == {"one": 2, "two": 6}
+    assert timeline.covered({}) == 0
+    assert timeline.covered({"entries": entries, "back": 0}) == 0
+
+
+def test_texts_that_are_made_once_more_leave_each_image_its_own(two):
+    job, _token = actions.submit_job("kitchen", "a" * 32, settings_of(steps=8, num_images=2))
+    protocol.complete(claimed(two[0]), b"texts", 0.5)
+    protocol.complete(claimed(two[0]), b"latent", 0.5)
+    lost_files.encode_again(job.pk)
+    protocol.complete(claimed(two[0]), b"texts", 0.5)
+    kinds = [
+        [one["kind"] for one in timeline.entries_of(image.timeline)]
+        for image in Image.objects.filter(job=job).order_by("index")
+    ]
+    assert kinds == [["encode", "denoise", "encode"], ["encode", "encode"]]
 
 
 @pytest.fixture
@@ -118,21 +136,21 @@ def test_what_runs_is_the_last_entry(two):
     job, _token = actions.submit_job("kitchen", "a" * 32, settings_of(steps=8, num_images=2))
     lease = claimed(two[0])
     images = list(Image.objects.filter(job=job).order_by("index"))
-    assert [short(timeline.as_json(image)["entries"]) for image in images] == [
+    assert [short(timeline_json.as_json(image)["entries"]) for image in images] == [
         [("encode", "running", 0, 0, 0)]
     ] * 2
     protocol.complete(lease, b"texts", 0.5)
     lease = claimed(two[0])
     protocol.checkpoint(lease, 1)
-    first = timeline.as_json(Image.objects.get(job=job, index=0))["entries"]
+    first = timeline_json.as_json(Image.objects.get(job=job, index=0))["entries"]
     assert short(first)[1:] == [("denoise", "running", 0, 1, 0)]
     assert first[-1]["ended_at"] is None
-    second = timeline.as_json(Image.objects.get(job=job, index=1))["entries"]
+    second = timeline_json.as_json(Image.objects.get(job=job, index=1))["entries"]
     assert short(second) == [("encode", "done", 0, 0, 0)]
 
 
 def test_it_stays_when_chunks_and_workers_are_forgotten(made, settings):
-    before = timeline.as_json(made)
+    before = timeline_json.as_json(made)
     long_ago = timezone.now() - timedelta(days=400)
     Job.objects.update(finished_at=long_ago)
     Chunk.objects.update(finished_at=long_ago)
@@ -141,7 +159,7 @@ def test_it_stays_when_chunks_and_workers_are_forgotten(made, settings):
     retention.forget()
     pruned = retention.prune(timezone.now())
     assert (pruned.chunks, pruned.workers) == (1, 1)  # the other one finished the picture
-    assert timeline.as_json(Image.objects.get()) == before
+    assert timeline_json.as_json(Image.objects.get()) == before
 
 
 def test_whose_tab_it_was_is_a_label_and_never_the_id(db):
@@ -152,7 +170,7 @@ def test_whose_tab_it_was_is_a_label_and_never_the_id(db):
     actions.submit_job("kitchen", "a" * 32, settings_of(steps=2))
     protocol.complete(claimed(tab), b"texts", 0.5)
     image = Image.objects.get()
-    assert timeline.as_json(image)["entries"][0]["worker"]["client"] == client_label("b" * 32)
+    assert timeline_json.as_json(image)["entries"][0]["worker"]["client"] == client_label("b" * 32)
     assert "b" * 32 not in str(image.timeline)
 
 
@@ -164,7 +182,7 @@ def test_a_picture_of_before_the_upgrade_has_none(two, client):
     Image.objects.update(timeline={})  # as the migration makes it
     assert client.get(f"/api/jobs/{job.pk}/images/0/timeline").json()["entries"][0]["start"] == 0
     protocol.release(lease)
-    entries = timeline.as_json(Image.objects.get())["entries"]
+    entries = timeline_json.as_json(Image.objects.get())["entries"]
     assert short(entries) == [("denoise", "returned", 1, 1, 0)]  # nobody is given what others did
 
 

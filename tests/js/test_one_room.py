@@ -79,9 +79,12 @@ def test_a_tab_of_the_site_computes_for_an_exported_page_and_the_site_goes_first
     generate(visitor, seed=6, steps=100)
     expect(page.locator("#compute-said")).to_contain_text("of 100 for “a rocket”", timeout=20_000)
     expect(page.locator("#meeting")).to_contain_text("computes for the exported pages")
+    own = page.get_by_role("list", name="Peers").locator("> li")
+    expect(own).to_contain_text("computing for the exported pages of this room")
     page.evaluate("window.stepMs = 20")
     job = ask(alice, seed=7)
     finished(page, job)
+    expect(own).not_to_contain_text("exported")
     assert Worker.objects.get(kind="tab").chunks_done >= 3
     assert visitor.get_by_role("figure").count() == 1
     expect(visitor.get_by_role("figure")).to_have_count(2, timeout=40_000)

@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from genqueue import protocol
+from genqueue import protocol, timeline
+from genqueue.check_models import Check
 from genqueue.faults import Fault
 from genqueue.kinds import ChunkKind
 from genqueue.models import Worker
@@ -56,6 +57,49 @@ def test_the_large_picture_says_who_made_which_steps(open_page, alice, retried, 
     page.locator(".more summary").click()
     page.get_by_role("link", name="How it was made").click()  # the same, from its menu
     expect(entries(page)).to_have_count(4)
+
+
+@pytest.fixture
+def checked(retried, studio):
+    """What the helper has handed in for it was computed again; one result of it was wrong."""
+    [server] = Worker.objects.filter(kind="celery")
+    steps, decoded = Check.objects.filter(job=retried).order_by("pk")
+    timeline.note_check(steps, "agreed", server, 0.0004, 0.0025)
+    timeline.note_check(decoded, "wrong", server, 0.11, 0.003)
+    Check.objects.update(state="agreed")
+    Check.objects.create(
+        job=retried, worker=studio.worker, client="b", attempt=0, kind="encode", state="open",
+        result="x",
+    )  # fmt: skip
+    return retried
+
+
+def test_the_large_picture_says_what_checks_have_found(open_page, alice, checked, kitchen):
+    page = open_page(alice, "/rooms/kitchen/", viewport={"width": 390, "height": 844})
+    connected(page)
+    page.locator(".picture-link").click()
+    helper, server = "garage <i> · <Some> GPU", "server · cpu"
+    found = page.locator("#lightbox .timeline-checks li")
+    expect(found).to_have_text([
+        f"Steps 2 to 3 of {helper} Computed again by {server}: alike, 0.04 % apart, and 0.25 % is"
+        " allowed.",
+        f"The picture of {helper} Computed again by {server}: wrong, 11 % apart, and 0.3 % is"
+        " allowed. It was made again.",
+        f"The prompt of {helper} Waits for somebody to check it.",
+    ])  # fmt: skip
+    expect(page.locator("#lightbox .timeline-summary")).to_contain_text("1 interruption, 2 checks")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page) == []
+
+
+def test_nothing_is_said_of_checks_where_there_were_none(open_page, alice, kitchen, studio):
+    studio.made(kitchen, alice, "a snowman")
+    page = open_page(alice, "/rooms/kitchen/")
+    connected(page)
+    page.locator(".picture-link").click()
+    expect(entries(page)).not_to_have_count(0)
+    expect(page.locator("#lightbox .timeline-checks")).to_be_hidden()
+    expect(page.locator("#lightbox .timeline-summary")).not_to_contain_text("check")
 
 
 def test_without_javascript_it_is_a_page(alice, bob, retried, kitchen):

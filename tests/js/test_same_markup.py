@@ -270,6 +270,13 @@ def test_what_peers_and_helpers_do_is_the_same(page):
     viewer = VIEWERS["guest"]
     for status in (None, *presence.STATUSES):
         compare_peer(page, peer_json(status=status), ROOM, viewer, None, [])
+    helping = {"status": "helping", "worker": "w1"}
+    for helps, viewer, at_work in itertools.product(
+        ("t1", "gone", None), VIEWERS.values(), (None, HALFWAY)
+    ):
+        room = {**ROOM, "workers": [{**WORKER, **IDLE, "at_work": at_work}, {**NAMED, **IDLE}]}
+        peer = peer_json(**helping, **({"helps": helps} if helps else {}))
+        compare_peer(page, peer, room, viewer, None, [job()])
     works = itertools.product((None, *AT_WORK.values()), (None, 0.07, 0.95, 0.0, 12.34))
     for (at_work, seconds), paused in itertools.product(works, (True, False)):
         for jobs in ([], WORKED, [*WORKED, JOBS["halfway"]]):
@@ -304,6 +311,22 @@ def test_peers_say_what_they_do_and_how_much_of_it():
     assert said["facts"] == "<Some> GPU · 20 steps a second · 42 ms to the server"
 
 
+def test_who_helps_another_one_is_said_while_it_has_no_chunk_of_its_own():
+    def doing(viewer="guest", at_work=None, **more):
+        room = {**ROOM, "workers": [{**WORKER, **IDLE, "at_work": at_work}, {**TAB, **IDLE}]}
+        peer = peer_json(worker="w1", status="helping", **more)
+        return people.peer_slots(peer, room, VIEWERS[viewer], None, [], Shares())["doing"]
+
+    assert doing(helps="t1") == "helping tab of guest 2f3f42 with its picture"
+    assert doing("mine", helps="t1") == "helping your tab with its picture"
+    assert doing(helps="gone") == doing() == "helping another tab with its picture"
+    assert doing(helps="t1", at_work=HALFWAY).startswith("computing steps")
+    away = people.peer_slots(peer_json(status="away"), ROOM, VIEWERS["guest"], None, [], Shares())[
+        "doing"
+    ]
+    assert away == "computing for the exported pages of this room"
+
+
 def test_shares_are_of_the_newest_pictures_alone():
     many = [
         job("done", [image(0, "done", 8, **DONE, steps_by={who: 8})], id=f"{number:02}")
@@ -313,6 +336,8 @@ def test_shares_are_of_the_newest_pictures_alone():
     assert shares.words("one") == "75 % of the steps of the last 20 pictures"
     assert shares.words("two") == "25 % of the steps of the last 20 pictures"
     assert shares.words("old") is None
+    half = job("done", [image(0, "done", 8, **DONE, steps_by={"one": 7, "two": 0.5})])
+    assert Shares.of([half]).words("two") == "7 % of the steps of the last picture"
 
 
 def entry(kind="denoise", worker=TAB, began=0.0, ended=1.0, **more):
@@ -321,8 +346,13 @@ def entry(kind="denoise", worker=TAB, began=0.0, ended=1.0, **more):
         "began_at": f"2026-01-01T00:00:{began:09.6f}+00:00",
         "ended_at": None if ended is None else f"2026-01-01T00:00:{ended:09.6f}+00:00",
         "seconds": 1.0, "attempt": 0, "chunks": 1, "received": 0, "sent": 0, "fault": None,
+        "partners": [],
     }  # fmt: skip
     return {**known, **more}
+
+
+def partner(how, worker, steps=0, received=0, sent=0):
+    return {"worker": worker, "how": how, "steps": steps, "received": received, "sent": sent}
 
 
 ENTRIES = [
@@ -332,7 +362,18 @@ ENTRIES = [
     entry(start=1, stop=8, began=1.5, ended=7.1234567, worker=WORKER, attempt=1, chunks=3),
     entry(start=8, stop=8, began=8, ended=9, worker=NAMELESS, outcome="returned"),
     entry(start=8, stop=10, began=9, ended=12, received=12_345_678, sent=1200),
-    entry("decode", TAB, 12, 12.0004),
+    entry("decode", TAB, 12, 12.0004, partners=[partner("band", TAB, sent=1_200_000)]),
+    entry(
+        start=10,
+        stop=12,
+        began=12,
+        ended=13,
+        partners=[
+            partner("half", NAMED, 3, 1000, 500),
+            partner("half", NAMELESS, 1),
+            partner("gave", TAB, received=65_536),
+        ],
+    ),
 ]
 RUNNING = [
     entry(start=10, stop=10, began=12, ended=None, outcome="running"),
@@ -341,19 +382,72 @@ RUNNING = [
 ]
 
 
+def check(verdict="agreed", kind="denoise", checker=WORKER, distance=None, limit=0.0025, **more):
+    known = {
+        "kind": kind, "start": 0, "stop": 0, "worker": TAB, "checker": checker, "checks": 1,
+        "verdict": verdict, "done_again": False, "distance": distance,
+        "limit": None if distance is None else limit, "at": "2026-01-01T00:00:03+00:00",
+    }  # fmt: skip
+    return {**known, **more}
+
+
+CHECKS = [
+    check(kind="encode", distance=0.0),
+    check(start=0, stop=1, distance=0.00123456, limit=0.02, checks=3),
+    check("disputed", start=1, stop=8, checker=NAMED, distance=0.125, limit=0.6),
+    check("wrong", start=1, stop=8, distance=1.0, done_again=True),
+    check("wrong", kind="decode", distance=1e9),
+    check("unsaid", start=8, stop=10, checker=None),
+    check("waiting", start=8, stop=10, checker=None, at=None),
+    check("waiting", kind="decode", at=None),
+]
+
+
+def test_what_checks_found_is_the_same(page):
+    far = [check(start=0, stop=2, distance=10.0**power * 1.25) for power in range(-8, 3)]
+    for checks, viewer in itertools.product(([], CHECKS, far), VIEWERS.values()):
+        timeline = {"entries": ENTRIES, "checks": checks}
+        args = [timeline, viewer_json(viewer)]
+        values = making.timeline_slots(timeline, viewer)
+        compare(page, "timeline", "queue/timeline.html", "timelineSlots", args, values)
+
+
+def test_what_checks_found_is_said_in_words():
+    timeline = making.timeline_slots({"entries": ENTRIES, "checks": CHECKS}, VIEWERS["guest"])
+    assert timeline["summary"] == "2 workers, 13 s in all, 2 interruptions, 8 checks"
+    tab = "tab of guest 2f3f42 · <Some> GPU"
+    again = "Computed again by server · cpu"
+    assert [(one["verdict"], one["what"], one["found"]) for one in timeline["checks"]] == [
+        ("agreed", f"The prompt of {tab}",
+         f"{again}: alike, less than 0.001 % apart, and 0.25 % is allowed."),
+        ("agreed", f"Step 1 of {tab}", f"{again}: alike, 0.12 % apart, and 2 % is allowed."),
+        ("disputed", f"Steps 2 to 8 of {tab}",
+         "Computed again by tab of Bob <3 (guest 2f3f42) · <Some> GPU: another result, 13 % apart,"
+         " and 60 % is allowed. Somebody else decides."),
+        ("wrong", f"Steps 2 to 8 of {tab}",
+         f"{again}: wrong, 100 % apart, and 0.25 % is allowed. It was made again."),
+        ("wrong", f"The picture of {tab}",
+         f"{again}: wrong, far more than all of it apart, and 0.25 % is allowed."
+         " The picture was finished before."),
+        ("unsaid", f"Steps 9 to 10 of {tab}", "Nobody could check it."),
+        ("waiting", f"Steps 9 to 10 of {tab}", "Waits for somebody to check it."),
+        ("waiting", f"The picture of {tab}", "server · cpu computes it again."),
+    ]  # fmt: skip
+
+
 def test_how_a_picture_was_made_is_the_same(page):
     some = [[], ENTRIES, *([*ENTRIES[:count], one] for one in RUNNING for count in (0, 1, 6))]
     some += [[one] for one in ENTRIES]
     for entries, viewer in itertools.product(some, VIEWERS.values()):
-        timeline = {"entries": entries}
+        timeline = {"entries": entries, "checks": []}
         args = [timeline, viewer_json(viewer)]
         values = making.timeline_slots(timeline, viewer)
         compare(page, "timeline", "queue/timeline.html", "timelineSlots", args, values)
 
 
 def test_how_a_picture_was_made_is_said_in_words():
-    timeline = making.timeline_slots({"entries": ENTRIES}, VIEWERS["guest"])
-    assert timeline["summary"] == "2 workers, 12 s in all, 2 interruptions"
+    timeline = making.timeline_slots({"entries": ENTRIES, "checks": []}, VIEWERS["guest"])
+    assert timeline["summary"] == "2 workers, 13 s in all, 2 interruptions"
     said = [(one["what"], one["who"], one["when"], one["said"]) for one in timeline["entries"]]
     assert said[0] == ("Read the prompt", "server · cpu", "after 0 s · for 0.5 s", None)
     tab = "tab of guest 2f3f42 · <Some> GPU"
@@ -366,6 +460,11 @@ def test_how_a_picture_was_made_is_said_in_words():
     assert said[4][0] == "No step"
     assert said[4][3] == "It gave the rest back unharmed."
     assert said[5][2] == f"after 9 s · for 3 s · 12.3 MB received · 1 kB sent · {kernels}"
+    assert said[6][3] == f"With {tab}: a part of the picture, 1.2 MB exchanged."
+    assert said[7][3] == (
+        "With tab of Bob <3 (guest 2f3f42) · <Some> GPU: half of 3 steps, 2 kB exchanged."
+        f" With server: half of 1 step, 0 kB exchanged. 66 kB came directly from {tab}."
+    )
     bars = [(int(one["x"]), int(one["width"])) for one in timeline["entries"]]
     assert all(x >= 0 and width >= making.NARROWEST and x + width <= 1000 for x, width in bars)
 

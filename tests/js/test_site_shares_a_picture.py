@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 from diffusion.model_folder import read_model_folder
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from genqueue import actions, files, packages
+from genqueue import actions, files, packages, timeline, timeline_json
 from genqueue.models import Image
 from tests.browser import WEBGPU, _browser
 from tests.js.meshed import meet
@@ -22,6 +22,13 @@ from tests.studio import settings_of
 
 STEPS, GUIDANCE, SEED = 12, 4.0, 7
 PROMPT = "a rocket"
+# What the list of peers has said
+PEERS_SAID = """() => {
+  const list = document.querySelector('[aria-labelledby="peers-title"]');
+  window.peersSaid = [];
+  new MutationObserver(() => peersSaid.push(list.textContent.replace(/\\s+/g, ' '))).observe(
+    list, { childList: true, subtree: true, characterData: true });
+}"""
 PAGE = "/rooms/kitchen/?allow-software-gpu=1&strategy=halves"
 
 
@@ -50,6 +57,7 @@ def test_two_tabs_of_the_site_compute_one_picture(
         ready(page)
         expect(page.locator("#meeting")).to_contain_text("One other tab is met directly.")
         listen(page)
+        page.evaluate(PEERS_SAID)
     wanted = settings_of(prompt=PROMPT, steps=STEPS, guidance=GUIDANCE, seed=SEED)
     job, *_ = actions.submit_job(kitchen, alice.client_id, wanted)
     for page in tabs:
@@ -61,3 +69,22 @@ def test_two_tabs_of_the_site_compute_one_picture(
     said = [heard(page) for page in tabs]
     assert any("Computed by two" in text for texts in said for text in texts), said
     assert any(text.startswith("Helping another tab") for texts in said for text in texts), said
+    seen = [text for page in tabs for text in page.evaluate("peersSaid")]
+    assert any("helping your tab with its picture" in text for text in seen), seen
+    assert any("helping tab of guest" in text for text in seen), seen
+
+    # The timeline has both: who held each chunk, and who computed half of it
+    image.refresh_from_db()
+    told = timeline_json.as_json(image)["entries"]
+    [steps] = [one for one in told if one["kind"] == "denoise" and one["partners"]][:1]
+    [partner] = [one for one in steps["partners"] if one["how"] == "half"]
+    holders = {steps["worker"]["client"], partner["worker"]["client"]}
+    assert holders == {alice.label, bob.label}
+    assert partner["steps"] > 1
+    latent = 4 * 16 * 8 * 8
+    assert partner["received"] > (partner["steps"] - 1) * latent
+    by = timeline.steps_by(timeline.entries_of(image.timeline))
+    assert sum(by.values()) == STEPS
+    assert by[partner["worker"]["id"]] >= partner["steps"] / 2
+    tabs[0].locator(".picture-link").click()
+    expect(tabs[0].locator("#lightbox .event", has_text="half of")).not_to_have_count(0)

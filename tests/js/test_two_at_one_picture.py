@@ -242,6 +242,10 @@ SAYS = {
     "halves": (STEP + "Computed by two", HELPS + r"with its picture: step \d+ of 4\."),
     "bands": (r"Finishing “a rocket”\. Decoded by two", HELPS + r"to finish its picture\."),
 }
+TIMELINE = {
+    "halves": re.compile(r"With .*: half of \d steps?, \d+ kB exchanged\."),
+    "bands": re.compile(r"With .*: a part of the picture, \d+ kB exchanged\."),
+}
 
 
 @pytest.mark.parametrize("strategy", SAYS)
@@ -267,3 +271,6 @@ def test_the_room_says_that_two_tabs_compute_one_picture(
     assert helping, said
     for text in helping:
         assert re.fullmatch(recruit, text)
+    ann.locator(".picture-link").click()  # its timeline names who has helped
+    helped = ann.locator("#lightbox .event", has_text=TIMELINE[strategy])
+    expect(helped).not_to_have_count(0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from asgiref.sync import sync_to_async
 
-from genqueue import handing
-from genqueue.models import Chunk
+from genqueue import handing, timeline, timeline_json
+from genqueue.models import Chunk, Image
 from rooms import presence
 from tests.rooms.computing import ask, eventually, named
 
@@ -131,6 +131,32 @@ async def test_what_is_not_given_is_sent_when_asked_for_once(two):
         elsewhere = {"type": "work.fetch", "chunk": lease["chunk"], "attempt": 99}
         await two.theirs.say(**elsewhere, names=["prompt"], why="")
         assert (await two.theirs.heard())[0]["type"] == "work.lost"
+
+
+async def test_what_came_directly_is_in_the_timeline_and_what_was_sent_after_all_is_received(two):
+    async with two:
+        await meets(two.mine, MINE)
+        await meets(two.theirs, THEIRS)
+        lease = await two.begin()
+        await two.theirs.say(**named(lease, "work.fetch"), names=["negative"], why="late")
+        await two.theirs.heard()
+        texts = two.mine.conditionings[lease["job"]]
+        two.theirs.conditionings[lease["job"]] = texts
+        await two.theirs.finish(lease)
+        image = await Image.objects.aget(job=lease["job"], index=lease["image"])
+        entry = image.timeline["entries"][-1]
+        assert entry["partners"] == [{
+            "worker": two.mine.worker, "how": "gave", "steps": 0, "sent": 0,
+            "received": texts["prompt"].nbytes,
+        }]  # fmt: skip
+        assert texts["negative"].nbytes < entry["received"] < texts["negative"].nbytes + 500
+        said = (await sync_to_async(timeline_json.as_json)(await with_job(image)))["entries"][-1]
+        assert said["partners"][0]["worker"]["id"] == two.mine.worker
+        assert two.mine.worker not in timeline.steps_by(image.timeline["entries"])
+
+
+async def with_job(image):
+    return await Image.objects.select_related("job").aget(pk=image.pk)
 
 
 async def test_a_file_that_is_lost_meanwhile_ends_the_lease_and_not_the_tab(two, monkeypatch):

@@ -202,6 +202,26 @@ async def test_who_says_again_and_again_how_they_are_is_closed_and_who_repeats_i
         assert await closed_with(theirs) == room_socket.CLOSE_FLOOD
 
 
+async def test_whom_a_tab_helps_is_seen_by_everybody_until_it_does_not(alice, bob, kitchen):
+    async with Tab(alice) as tab, Tab(bob) as theirs:
+        for more in ({"helps": 7}, {"helps": "x" * 65}, {"status": "away", "helps": "w"}):
+            await theirs.say(type="peer.status", **{"status": "helping", **more})
+            assert (await theirs.next("error"))["code"] == "bad-message"
+        await theirs.say(type="peer.status", status="helping", helps="w")
+        await until_peer(tab, bob, {"status": "helping", "helps": "w"})
+        await theirs.say(type="peer.status", status="away")
+        await until_peer(tab, bob, {"status": "away"})
+
+
+async def until_peer(tab, person, expected):
+    while True:
+        peers = (await tab.next("room.peers"))["peers"]
+        told = [{n: one[n] for n in ("status", "helps") if n in one} for one in peers
+                if one["client"] == person.label]  # fmt: skip
+        if told == [expected]:
+            return
+
+
 async def test_a_flood_of_messages_closes_the_socket(alice, kitchen):
     async with Tab(alice) as tab:
         for _ in range(room_socket.MESSAGE_BURST + 5):

@@ -1,6 +1,7 @@
 """Tabs as workers: what they make is what the server makes, and nothing that they say does harm."""
 
 import io
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image as Picture
 
 from diffusion.pictures import settings_from_png
 from diffusion.tensors import from_bytes
-from genqueue import actions, files, protocol
+from genqueue import actions, files, protocol, timeline, timeline_json
 from genqueue.check_models import ShutOut
 from genqueue.models import Checkpoint, Chunk, Image, Job, Worker
 from genqueue.representation import room_as_json
@@ -212,6 +213,41 @@ async def test_late_and_forged_messages_change_nothing(tab, alice, bob):
         await mine.send({**named(lease, "work.complete"), "seconds": 0.1}, latent)  # once more
         assert (await mine.heard())[0]["type"] == "work.lost"
         assert await Chunk.objects.filter(kind="denoise").acount() == 2
+
+
+async def test_who_has_helped_is_in_the_timeline_and_what_is_none_is_no_message(
+    tab, alice, bob, charlie, unchecked
+):
+    job = await sync_to_async(ask)(alice)
+    async with tab() as mine, tab(bob) as other, tab(charlie, room="another") as stranger:
+        lease = await mine.work_until("denoise")
+        steps = lease["stop"] - lease["start"]
+        good = {"worker": other.worker, "steps": 1, "received": 10, "sent": 20}
+        complete = {**named(lease, "work.complete"), "seconds": 0.1}
+        result = await sync_to_async(mine.compute)(lease)
+        for partners in (
+            {}, 7, [7], [None], [{**good, "worker": "x"}], [{**good, "steps": steps + 1}],
+            [{**good, "steps": True}], [{**good, "sent": -1}], [{**good, "received": "7"}],
+            [good, good], [{**good, "steps": steps}, {**good, "worker": stranger.worker}],
+            [{**good, "worker": str(uuid4()), "steps": 0} for _ in range(9)],
+        ):  # fmt: skip
+            await mine.send({**complete, "partners": partners}, result)
+            error, _ = await mine.heard()
+            assert (error["type"], error["code"]) == ("error", "bad-message")
+            assert error["detail"].startswith("partners: ")
+        others = [{**good, "worker": one, "steps": 0} for one in (mine.worker, stranger.worker)]
+        await mine.send({**complete, "partners": [good, *others]}, result)
+        assert (await mine.heard())[0] == named(lease, "work.done")
+        image = await Image.objects.select_related("job").aget(job=job)
+        entry = (await sync_to_async(timeline_json.as_json)(image))["entries"][-1]
+        [helped] = entry["partners"]
+        assert helped["worker"]["id"] == other.worker
+        assert helped["worker"]["client"] == bob.label
+        assert (helped["how"], helped["steps"]) == ("half", 1)
+        assert (helped["received"], helped["sent"]) == (10, 20)
+        assert timeline.steps_by(image.timeline["entries"]) == {
+            mine.worker: steps - 0.5, other.worker: 0.5,
+        }  # fmt: skip
 
 
 async def same(chunk: Chunk) -> bool:

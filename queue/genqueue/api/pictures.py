@@ -12,7 +12,7 @@ from django.utils.cache import get_conditional_response
 from ninja import Router
 from pydantic import WithJsonSchema
 
-from genqueue import files, timeline
+from genqueue import files, timeline_json
 from genqueue.api.documentation import binary, problems
 from genqueue.api.jobs import find_job
 from genqueue.api.schemas import ImageNumber, JobId
@@ -82,7 +82,7 @@ def get_preview(
 def get_timeline(request: HttpRequest, job_id: JobId, number: ImageNumber) -> JsonResponse:
     """Who computed which steps, when, and what went wrong. It stays as long as the picture."""
     image = _find_image(job_id, number)
-    return JsonResponse(dict(timeline.as_json(image)), headers={"Cache-Control": "no-store"})
+    return JsonResponse(dict(timeline_json.as_json(image)), headers={"Cache-Control": "no-store"})
 
 
 def _find_image(job_id: str, number: str) -> Image:

@@ -3,8 +3,8 @@
 
 const params = new URLSearchParams(location.search);
 const ALLOW = 'allow-software-gpu';
-const allowSoftware = params.get(ALLOW) === '1';
 const STATUS_EVERY_MS = 1000; // at most
+const NOTHING = { status: null };
 const WATCHING = 'You are watching.';
 const FIRST = `${WATCHING} Your graphics processor can help to make the pictures of this room.`;
 
@@ -22,8 +22,8 @@ export class Compute {
   #limits = null; // a promise of page/computing/limits.js
   #words = null; // page/computing/sentences.js, with the worker
   #room = { paused: false, waiting: 0 };
-  #status = null; // that the others are told
-  #told = null; // that they were told last
+  #status = NOTHING; // that the others are told
+  #told = JSON.stringify(NOTHING); // that they were told last
   #telling = false; // not again so soon
   #panel = document.getElementById('compute');
   #button = document.getElementById('compute-here');
@@ -69,7 +69,7 @@ export class Compute {
     this.#connected = true;
     this.#desk?.connected();
     this.#mesh?.opened();
-    this.#told = null; // by this connection
+    this.#told = JSON.stringify(NOTHING); // by this connection
     this.#sayStatus();
   }
 
@@ -112,22 +112,17 @@ export class Compute {
     this.#button.textContent = 'Stop';
     this.#offerSoftware(false);
     this.#say('Looking for the model.');
-    this.#tell('loading');
+    this.#tell({ status: 'loading' });
     try {
       const limits = await this.#limited();
-      const { askFor, keyOfTab, packageOf } = await import('page/computing/opening.js');
-      const url = await packageOf(chosenModel(), this.#panel.dataset.packages, opening.signal);
-      const [{ TabWorker }, words] = await Promise.all([
-        import('work/tab-worker.js'), import('page/computing/sentences.js'),
-      ]);
+      const { prepared } = await import('page/computing/opening.js');
+      const { open, words } = await prepared(this.#panel.dataset.packages, opening.signal);
       this.#words = words;
       this.#mesh ??= await this.#meets?.() ?? null;
       opening.signal.throwIfAborted();
       this.#mesh?.begin();
-      const worker = await TabWorker.open(url, {
-        signal: opening.signal,
-        allowSoftware,
-        key: keyOfTab(),
+      const worker = await open({
+        allowSoftware: params.get(ALLOW) === '1',
         wire: this.#desk ?? this.#socket,
         exchange: this.#mesh?.exchange,
         mesh: this.#mesh?.tabs ?? this.#socket.mesh,
@@ -135,9 +130,7 @@ export class Compute {
         onState: (state) => this.#stated(state),
         onBeat: () => this.#socket.hurry(),
         onProgress: (progress) => this.#loading(progress),
-        confirmDownload: (question) => askFor(
-          words.questionSentence(question), { signal: opening.signal, focus: this.#pressedOnce }),
-      });
+      }, () => this.#pressedOnce);
       if (opening.signal.aborted) {
         worker.stop();
         return;
@@ -153,7 +146,7 @@ export class Compute {
       this.#opening = null;
       this.#mesh?.leave();
       this.#rest(error.message);
-      this.#tell('unable');
+      this.#tell({ status: 'unable' });
       this.#offerSoftware(error.code === 'software-only');
     }
   }
@@ -213,7 +206,7 @@ export class Compute {
     } else {
       const aloud = !['computing', 'helping', 'resting'].includes(state.state);
       this.#say(this.#words.sentence(state, this.#worker?.device, this.#room), { aloud });
-      this.#tell(state.reason ?? null);
+      this.#tell(this.#words.statusOf(state, this.#mesh?.queues?.isAway));
     }
   }
 
@@ -231,11 +224,11 @@ export class Compute {
     this.#button.textContent = 'Compute here';
     const hindrance = this.#allowed ? hindranceHere() : ownerSaysNo;
     this.#button.hidden = this.#limitsBox.hidden = hindrance !== null;
-    this.#tell(this.#allowed && hindrance ? 'unable' : null);
+    this.#tell(this.#allowed && hindrance ? { status: 'unable' } : NOTHING);
     this.#say(hindrance ?? why);
   }
 
-  // The others see why this tab computes nothing; that it does they see by itself.
+  // The others see why this tab computes no chunk; that it does they see by itself.
   #tell(status) {
     this.#status = status;
     if (!this.#telling) this.#sayStatus();
@@ -243,9 +236,10 @@ export class Compute {
 
   // Who says it too often is taken for somebody who floods the room.
   #sayStatus() {
-    if (!this.#connected || this.#status === this.#told) return;
-    this.#told = this.#status;
-    this.#socket.send({ type: 'peer.status', status: this.#status });
+    const said = JSON.stringify(this.#status);
+    if (!this.#connected || said === this.#told) return;
+    this.#told = said;
+    this.#socket.send({ type: 'peer.status', ...this.#status });
     this.#telling = true;
     setTimeout(() => {
       this.#telling = false;
@@ -270,5 +264,3 @@ function hindranceHere() {
   return navigator.gpu ? null : `${WATCHING} This tab cannot compute: this browser has no WebGPU.`
     + ' Recent versions of Chrome, Edge, Safari and Firefox have it.';
 }
-
-const chosenModel = () => document.getElementById('generate-form').elements.model.value;

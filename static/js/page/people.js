@@ -1,7 +1,7 @@
 // Who is in a room and what they do, as the slots of rooms/peer.html and rooms/helper.html.
 // Twin of rooms/people.py; see view.js.
 
-import { newestFirst, person, roomUrl, tenths } from 'page/view.js';
+import { newestFirst, person, roomUrl, tenths, workerName } from 'page/view.js';
 
 const LAST_PICTURES = 20; // of which everybody's share is told
 const LONGEST_PROMPT = 40;
@@ -41,7 +41,7 @@ export function peerSlots(peer, room, viewer, ownPeer, jobs, shares, way = null)
   return {
     id: `peer-${peer.id}`,
     name: !mine || ownPeer === null || ownPeer === peer.id ? name : 'you, in another tab',
-    doing: worker ? atWork(worker, jobs, room.paused) : idle(peer),
+    doing: doingOf(peer, worker, room, viewer, jobs),
     facts,
     facts_hidden: facts ? null : true,
     client: peer.client,
@@ -72,11 +72,21 @@ export const helperSlots = (worker, jobs, shares, paused = false) => ({
   state: worker.state,
 });
 
+function doingOf(peer, worker, room, viewer, jobs) {
+  if (peer.status === 'helping' && !worker?.at_work) {
+    const helped = room.workers.find(({ id }) => id === peer.helps);
+    const named = helped ? workerName({ ...helped, device: '' }, viewer) : 'another tab';
+    return `helping ${named} with its picture`;
+  }
+  return worker ? atWork(worker, jobs, room.paused) : idle(peer);
+}
+
 const IDLE = {
   loading: 'loading the model',
   hidden: 'paused: its page is not in front',
   battery: 'paused: it runs on its battery',
   unable: 'watching: it cannot compute',
+  away: 'computing for the exported pages of this room',
 };
 
 const idle = ({ status, owner }) =>

@@ -6,6 +6,7 @@
 
 import { bandsOf, joined } from '../engine/bands.js';
 import { chooseBands } from './bands-planner.js';
+import { Ledger } from './ledger.js';
 import { placeOpaque } from './pixels.js';
 
 const ASKED_WITHIN_MS = 1000; // and a tenth of what a decode takes
@@ -41,8 +42,8 @@ export class Banding {
     this.#random = random;
   }
 
-  /** As `Engine.decode`. */
-  async decode(request, { signal }) {
+  /** As `Engine.decode`. ledger: of who helped. */
+  async decode(request, { signal, ledger = new Ledger() }) {
     const { choice, found } = await this.#choose(request);
     signal.throwIfAborted();
     if (!choice) return this.#alone(request, signal);
@@ -50,7 +51,10 @@ export class Banding {
     if (choice.strategy === 'alone') return this.#alone(request, signal);
     const split = this.#split(choice, found, request.shape);
     const picture = await this.#together(request, split, signal);
-    if (picture) return picture;
+    if (picture) {
+      for (const { partner, moved } of split.members) ledger.note(partner.worker, moved);
+      return picture;
+    }
     this.#tell(choice, { strategy: 'alone', ended: split.why });
     return this.#alone(request, signal);
   }
@@ -148,6 +152,7 @@ export class Banding {
     } finally {
       signal.removeEventListener('abort', givenUp);
       this.#end(split, 'over');
+      for (const member of members) member.moved = member.partner.takeMoved();
       if (split.culprit) this.#avoidCulprit(split);
     }
   }

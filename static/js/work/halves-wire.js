@@ -85,6 +85,14 @@ export function readSeconds(value) {
   throw new WireError('bad-request', 'Those are no seconds.');
 }
 
+/** @returns {string|null} id of the worker that somebody says to be, or to ask for; null: of none, or
+ *   of an earlier version that does not say @throws {WireError} bad-request */
+export function readWorker(value) {
+  if (value === null || value === undefined) return null;
+  if (typeof value === 'string' && value && value.length <= LONGEST_NAME) return value;
+  throw new WireError('bad-request', 'That is no worker.');
+}
+
 /**
  * What a half begins with.
  * @param {{features: Float32Array, tokens: number}} text

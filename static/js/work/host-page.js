@@ -25,7 +25,8 @@ export const CLOSE_GONE = 4000;
 export const CLOSE_FLOOD = 4008;
 
 const ORDERS = ['job', 'picture', 'blob'];
-const STATUSES = ['loading', 'hidden', 'battery', 'unable'];
+const STATUSES = ['loading', 'hidden', 'battery', 'unable', 'helping', 'away'];
+const LONGEST_WORKER = 64;
 const COST_OF_NEWS = 10; // messages: everybody is sent the list of peers
 
 /** What `RoomHost.attach` gives: the host's end of one wire. */
@@ -50,8 +51,10 @@ export class HostPage {
     this.client = client;
     this.name = plainName(name);
     this.here = here;
-    /** Why it computes nothing, as it says itself. */
+    /** Why it computes no chunk, as it says itself. */
     this.status = null;
+    /** The id of the worker that it is `helping`, as it says. */
+    this.helps = null;
     this.label = '';
     this.joined = false;
     this.closed = false;
@@ -172,7 +175,7 @@ export class HostPage {
 
   #peer(command, message) {
     if (command === 'status') {
-      this.#says(message.status ?? null);
+      this.#says(message);
       return;
     }
     if (command === 'name') {
@@ -186,12 +189,19 @@ export class HostPage {
     this.say({ type: 'peer.beat', revision: this.#sent?.revision ?? 0 });
   }
 
-  #says(status) {
+  #says(message) {
+    const status = message.status ?? null;
     if (status !== null && !STATUSES.includes(status)) {
       throw new MessageError('bad-message', 'There is no such status.');
     }
-    if (status === this.status || !this.#affordsNews()) return;
+    const helps = (message.helps ?? null) && text(message, 'helps', LONGEST_WORKER);
+    if (helps && status !== 'helping') {
+      throw new MessageError('bad-message', 'helps: of who is helping.');
+    }
+    const same = status === this.status && (helps || null) === this.helps;
+    if (same || !this.#affordsNews()) return;
     this.status = status;
+    this.helps = helps || null;
     this.#host.peersChanged();
   }
 

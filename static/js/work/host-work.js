@@ -23,7 +23,7 @@ import { precision } from './likeness.js';
 import { MessageError, Problem, unknownType, whole } from './problems.js';
 import { LeaseLost } from './queue/room-queue.js';
 import { Upload } from './uploads.js';
-import { readAtHand, readDevice, readHello } from './work-messages.js';
+import { readAtHand, readDevice, readHello, readPartners } from './work-messages.js';
 
 const RENEW_SECONDS = 10;
 const STALLED_AFTER_MS = 300000; // without a step; the longest step or decoding of a slow device
@@ -325,12 +325,13 @@ export class HostWork {
 
   async #complete(lease, message, expected, data) {
     const { blobs, encode, queue } = this.#host;
+    const partners = readPartners(message, lease);
     const seconds = secondsOf(message.seconds, (this.#host.now() - this.#leasedAt) / 1000);
     const result = await blobs.put(await resultOf(lease, expected, data, encode));
     if (lease.kind === 'decode' && lease.check === null) await this.#host.share(result);
-    const moved = { received: this.#received, sent: data.length };
+    const how = { received: this.#received, sent: data.length, partners };
     const handIn = lease.check === null
-      ? () => queue.complete(lease, result, seconds, moved)
+      ? () => queue.complete(lease, result, seconds, how)
       : await this.#found(lease, expectedTensors(data, expected), result, seconds);
     if (!this.#reported(lease, handIn)) return;
     this.#lease = null;

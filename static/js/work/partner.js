@@ -5,7 +5,7 @@ import { sha256Of } from '../engine/package/sha256.js';
 import { Link } from '../room/link.js';
 import { bandTaskBytes, bandWire, sidesOf } from './bands-wire.js';
 import {
-  LABEL, latentBytes, readPlace, readSeconds, taskBytes, velocityWire,
+  LABEL, latentBytes, readPlace, readSeconds, readWorker, taskBytes, velocityWire,
 } from './halves-wire.js';
 import { StepsExchange } from './steps-exchange.js';
 
@@ -30,18 +30,32 @@ export class Partner {
   #manyBytesPerS = Infinity; // of files large enough to tell what a picture takes
   #halfS = null;
   #decodeS = null;
+  #self;
+  #moved = { received: 0, sent: 0 };
+  /** Id of the worker that it is, as it says; null: of none. @type {string|null} */
+  worker = null;
 
   /**
    * @param {{id: string, name: string, roundTripMs: number|null, openChannel: Function}} peer
    * @param {import('../engine/engine.js').Engine} engine
+   * @param {() => string|null} self id of the worker that this tab is
    */
-  constructor(peer, engine) {
+  constructor(peer, engine, self) {
     this.#peer = peer;
     this.#engine = engine;
+    this.#self = self;
   }
 
   get id() {
     return this.#peer.id;
+  }
+
+  /** @returns {{received: number, sent: number}} bytes that went from it and to it for what it
+   *   computes, since this was asked last */
+  takeMoved() {
+    const { received, sent } = this.#moved;
+    Object.assign(this.#moved, { received: 0, sent: 0 });
+    return { received, sent };
   }
 
   /** What the planner is told. @param {number[]} shape of a velocity */
@@ -95,7 +109,11 @@ export class Partner {
   async #offer(type, shape) {
     if (!this.#link) await (this.#opening ??= this.#open());
     const { modelId: model, variant } = this.#engine;
-    return this.#link.request({ type, model, variant, shape }, { timeoutMs: OPENS_WITHIN_MS });
+    const worker = this.#self();
+    const answer = await this.#link.request(
+      { type, model, variant, shape, worker }, { timeoutMs: OPENS_WITHIN_MS });
+    this.worker = readWorker(answer.worker);
+    return answer;
   }
 
   /**
@@ -136,8 +154,11 @@ export class Partner {
     if (!this.#link || !this.#prepared) return null;
     this.#runs += 1;
     this.#exchange = new StepsExchange(
-      this.#link, { run: this.#runs, start, wire: velocityWire(this.#runs, this.#shape) });
-    this.#link.sendBytes(latentBytes(this.#runs, start, stop, latent, this.#shape));
+      this.#link,
+      { run: this.#runs, start, wire: velocityWire(this.#runs, this.#shape), moved: this.#moved });
+    const bytes = latentBytes(this.#runs, start, stop, latent, this.#shape);
+    this.#moved.sent += bytes.length;
+    this.#link.sendBytes(bytes);
     return this.#exchange;
   }
 
@@ -153,8 +174,8 @@ export class Partner {
     this.#runs += 1;
     const run = this.#runs;
     const sides = sidesOf(band, shape, about);
-    const exchange = new StepsExchange(
-      this.#link, { run, start: 0, wire: bandWire({ run, channels, sides, pictures: true }) });
+    const wire = bandWire({ run, channels, sides, pictures: true });
+    const exchange = new StepsExchange(this.#link, { run, start: 0, wire, moved: this.#moved });
     this.#exchange = exchange;
     this.#askToBegin(bandTaskBytes(latent, shape), shape, { run, ...band }).catch((error) => {
       exchange.end(error.code === 'busy' ? 'busy' : 'gone');
@@ -207,7 +228,11 @@ export class Partner {
       this.#opening = null;
     }
     const link = new Link(channel, {
-      provide: (name) => this.#files.get(name) ?? null,
+      provide: (name) => {
+        const file = this.#files.get(name) ?? null;
+        this.#moved.sent += file?.length ?? 0;
+        return file;
+      },
       receive: (message) => this.#receive(message),
       receiveBytes: (bytes) => this.#receiveBytes(bytes),
       closed: () => {

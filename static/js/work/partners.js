@@ -10,6 +10,7 @@ const UNANSWERED = new Error('It has not answered yet.');
 export class Partners {
   #mesh;
   #engine;
+  #self;
   #partners = new Map(); // by id of the peer
   #avoided = new Map(); // id of the peer -> until when, ms
   #proven = new Set(); // ids of peers whose first check came out right
@@ -17,10 +18,12 @@ export class Partners {
   /**
    * @param {import('./recruiting.js').Mesh} mesh
    * @param {import('../engine/engine.js').Engine} engine
+   * @param {() => string|null} self id of the worker that this tab is
    */
-  constructor(mesh, engine) {
+  constructor(mesh, engine, self) {
     this.#mesh = mesh;
     this.#engine = engine;
+    this.#self = self;
   }
 
   /** How many tabs are connected with this one. */
@@ -58,7 +61,7 @@ export class Partners {
     }
     let busy = 0;
     const answers = await Promise.all(near.map(async (peer) => {
-      const partner = this.#partners.get(peer.id) ?? new Partner(peer, this.#engine);
+      const partner = this.#partners.get(peer.id) ?? new Partner(peer, this.#engine, this.#self);
       this.#partners.set(peer.id, partner);
       try {
         await within(question(partner), withinMs);

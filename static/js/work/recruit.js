@@ -10,7 +10,7 @@ import {
   bandWire, readBandOffer, readBandTask, readBandTaskBytes, sidesOf,
 } from './bands-wire.js';
 import {
-  readNumbers, readOffer, readPlace, readTask, readTaskBytes, velocityWire, WireError,
+  readNumbers, readOffer, readPlace, readTask, readTaskBytes, readWorker, velocityWire, WireError,
 } from './halves-wire.js';
 import { withoutAlpha } from './pixels.js';
 import { StepsExchange } from './steps-exchange.js';
@@ -26,15 +26,17 @@ const REHEARSED_STEPS = 2; // the first one of a size also measures dispatches, 
  * @property {import('../engine/engine.js').Engine} engine
  * @property {import('./speeds.js').Speeds} speeds
  * @property {() => boolean} isFree whether this tab has no work of its own
+ * @property {() => string|null} self id of the worker that this tab is
  * @property {(helping: Helping|null) => void} onHelping null: not any more
  *
- * @typedef {{step: number, steps: number}|{band: import('../engine/bands.js').Rows}} Helping step: of
- *   the image, how many are done
+ * @typedef {({step: number, steps: number}|{band: import('../engine/bands.js').Rows})
+ *   & {whom: string|null}} Helping step: of the image, how many are done; whom: id of the other tab's
+ *   worker, as that one says
  */
 
 export class Recruit {
   #options;
-  #links = new Set();
+  #links = new Map(); // what others opened -> id of their worker, as they say
   #guest = null; // the one that is helped, or prepared for: { link, task, text, exchange, controller }
   #timer = null;
 
@@ -54,7 +56,7 @@ export class Recruit {
         if (this.#guest?.link === link) this.#letGo('gone');
       },
     });
-    this.#links.add(link);
+    this.#links.set(link, null);
   }
 
   /** This tab has work of its own now. */
@@ -63,7 +65,7 @@ export class Recruit {
   }
 
   close() {
-    for (const link of [...this.#links]) link.close();
+    for (const link of [...this.#links.keys()]) link.close();
     this.#letGo('gone');
   }
 
@@ -85,14 +87,19 @@ export class Recruit {
 
   #offered(link, message) {
     const { shape } = readOffer(message, this.#options.engine);
-    this.#checkFree(link);
-    return { half_s: this.#options.speeds.of('half', shape) };
+    this.#asked(link, message);
+    return { half_s: this.#options.speeds.of('half', shape), worker: this.#options.self() };
   }
 
   #offeredBand(link, message) {
     const { shape } = readBandOffer(message, this.#options.engine);
+    this.#asked(link, message);
+    return { decode_s: this.#options.speeds.of('decode', shape), worker: this.#options.self() };
+  }
+
+  #asked(link, { worker }) {
+    this.#links.set(link, readWorker(worker));
     this.#checkFree(link);
-    return { decode_s: this.#options.speeds.of('decode', shape) };
   }
 
   /** Fetches text and latent, and computes a step for practice: what it takes is the answer. */
@@ -191,19 +198,20 @@ export class Recruit {
     }
     const exchange = new StepsExchange(link, { run, start, wire: velocityWire(run, shape) });
     Object.assign(guest, { exchange, controller: new AbortController() });
-    this.#options.onHelping({ step: start, steps });
+    this.#options.onHelping({ step: start, steps, whom: this.#links.get(link) });
     this.#run(guest, exchange, (signal) => this.#half(guest, exchange, { latent, start, stop }, signal));
   }
 
   async #half(guest, exchange, run, signal) {
-    const { task: { half, shape, steps, guidance }, text } = guest;
+    const { link, task: { half, shape, steps, guidance }, text } = guest;
     const { engine, speeds, onHelping } = this.#options;
+    const helping = (step) => onHelping({ step, steps, whom: this.#links.get(link) ?? null });
     let began = null;
     await engine.denoiseHalf({
       conditioning: { [half]: text }, half, shape, steps, guidance, ...run,
     }, {
       signal,
-      onStep: ({ step }) => guest.exchange === exchange && onHelping({ step, steps }),
+      onStep: ({ step }) => guest.exchange === exchange && helping(step),
       exchange: async ({ step, velocity }) => {
         if (began !== null) speeds.note('half', shape, (performance.now() - began) / 1000);
         const halfMs = 1000 * (speeds.of('half', shape) ?? 0);
@@ -233,7 +241,7 @@ export class Recruit {
     const exchange = new StepsExchange(link, { run, start: 0, wire });
     const controller = new AbortController();
     Object.assign(guest, { exchange, controller });
-    onHelping({ band });
+    onHelping({ band, whom: this.#links.get(link) });
     try {
       const { bytes, fetchS } = await fetched(link, file, controller.signal);
       const latent = readBandTaskBytes(bytes, shape);

@@ -9,6 +9,7 @@
 import { otherHalf } from '../engine/halves.js';
 import { Banding } from './banding.js';
 import { LABEL } from './halves-wire.js';
+import { Ledger } from './ledger.js';
 import { ITS_HALF } from './partner.js';
 import { Partners } from './partners.js';
 import { choose, goesOn, SETTINGS } from './planner.js';
@@ -19,6 +20,7 @@ const LATE_MS = 1000; // beside several times what a step should take
 const LATE_TIMES = 4;
 const CHECKED_RUNS = 0.25; // after the first run with a tab, which always is
 const TOLERANCE = 2e-2; // relative L2 of a velocity: f16 beside f32 stays below 5e-3
+const IN_VAIN = ['wrong', 'nonsense']; // nothing of it is kept
 const SWITCH = new Error('Another tab is ready to compute one half.');
 
 /**
@@ -41,6 +43,7 @@ const SWITCH = new Error('Another tab is ready to compute one half.');
  * @property {Mesh} mesh
  * @property {'auto'|'alone'|'halves'|'bands'} [setting]
  * @property {() => boolean} isFree whether this tab could help another one
+ * @property {() => string|null} [self] id of the worker that this tab is
  * @property {(strategy: Strategy) => void} onStrategy what was chosen for the chunk at hand, whenever
  *   more is known
  * @property {import('./recruit.js').RecruitOptions['onHelping']} onHelping
@@ -59,14 +62,16 @@ export class Recruiting {
   #banding;
 
   /** @param {RecruitingOptions} options */
-  constructor({ engine, mesh, setting, isFree, onStrategy, onHelping, random = Math.random }) {
+  constructor({
+    engine, mesh, setting, isFree, onStrategy, onHelping, self = () => null, random = Math.random,
+  }) {
     this.#engine = engine;
     this.#mesh = mesh;
     this.#setting = SETTINGS.includes(setting) ? setting : 'auto';
     this.#onStrategy = onStrategy;
     this.#random = random;
-    this.#recruit = new Recruit({ engine, isFree, onHelping, speeds: this.#speeds });
-    this.#partners = new Partners(mesh, engine);
+    this.#recruit = new Recruit({ engine, isFree, self, onHelping, speeds: this.#speeds });
+    this.#partners = new Partners(mesh, engine, self);
     this.#banding = new Banding({
       engine, partners: this.#partners, speeds: this.#speeds, setting: this.#setting, onStrategy,
       random,
@@ -85,14 +90,14 @@ export class Recruiting {
     this.#partners.close();
   }
 
-  /** As `Engine.decode`, which it calls. */
+  /** As `Engine.decode`, which it calls. ledger: of who helped. */
   decode(request, options) {
     return this.#banding.decode(request, options);
   }
 
-  /** As `Engine.denoise`, which it calls. */
-  async denoise(request, { signal, onStep }) {
-    const chunk = { request, signal, onStep, start: request.start, latent: request.latent };
+  /** As `Engine.denoise`, which it calls. ledger: of who helped. */
+  async denoise(request, { signal, onStep, ledger = new Ledger() }) {
+    const chunk = { request, signal, onStep, ledger, start: request.start, latent: request.latent };
     const found = this.#find(chunk).catch((error) => {
       reportError(error); // the chunk does not depend on it
       return null;
@@ -210,6 +215,7 @@ export class Recruiting {
     chunk.left = true; // once a chunk
     const exchange = partner.begin({ latent, start, stop });
     let why = 'gone';
+    let moved;
     if (exchange) {
       const givenUp = () => exchange.end('over');
       signal.addEventListener('abort', givenUp);
@@ -218,10 +224,13 @@ export class Recruiting {
       } finally {
         signal.removeEventListener('abort', givenUp);
         partner.end();
+        moved = partner.takeMoved();
       }
     }
+    const steps = chunk.start - start;
+    if (steps && !IN_VAIN.includes(why)) chunk.ledger.note(partner.worker, { steps, ...moved });
     if (!why) return;
-    if (why === 'wrong' || why === 'nonsense') {
+    if (IN_VAIN.includes(why)) {
       Object.assign(chunk, { start, latent }); // nothing that it had a part in is kept
       this.#partners.avoid(partner.id, Infinity);
     } else if (why !== 'busy') {

@@ -305,13 +305,14 @@ export class RoomHost {
 
   /** @returns {object[]} the tabs that are here, first come first */
   peers() {
-    return [...this.#pages].map(({ peer, label, name, worker, status }) => ({
+    return [...this.#pages].map(({ peer, label, name, worker, status, helps }) => ({
       id: peer,
       client: label,
       owner: label === this.owner,
       worker,
       status,
       ...(name ? { name } : {}),
+      ...(helps ? { helps } : {}),
     }));
   }
 

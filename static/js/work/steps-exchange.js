@@ -21,17 +21,20 @@ export class StepsExchange {
   #next; // the step that is given next
   #came = new Map(); // by step
   #waiting = null; // { step, resolve }
+  #moved;
   /** @type {Ending|null} */
   ended = null;
 
   /**
    * @param {import('../room/link.js').Link} link
-   * @param {{run: number, start: number, wire: Wire}} options
+   * @param {{run: number, start: number, wire: Wire, moved?: {received: number, sent: number}}}
+   *   options moved: bytes are counted in it
    */
-  constructor(link, { run, start, wire }) {
+  constructor(link, { run, start, wire, moved = { received: 0, sent: 0 } }) {
     this.#link = link;
     this.#run = run;
     this.#wire = wire;
+    this.#moved = moved;
     this.#next = start;
   }
 
@@ -55,7 +58,9 @@ export class StepsExchange {
     // A step is given again where the device was lost meanwhile: the other side has it then.
     if (this.ended || step !== this.#next) return;
     this.#next += 1;
-    this.#link.sendBytes(this.#wire.write(step, value));
+    const bytes = this.#wire.write(step, value);
+    this.#moved.sent += bytes.length;
+    this.#link.sendBytes(bytes);
   }
 
   /** @returns {Promise<*>} what the other side gives of a step; null when it has ended */
@@ -83,6 +88,7 @@ export class StepsExchange {
     if (!expected || this.#came.has(step)) {
       throw new WireError('nonsense', `Step ${step} came; it is step ${this.#next}.`);
     }
+    this.#moved.received += buffer.byteLength;
     this.#came.delete(step - 2);
     this.#came.set(step, data);
     if (this.#waiting?.step === step) this.#settle(data);

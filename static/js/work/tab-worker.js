@@ -13,6 +13,7 @@ import { openEngine } from '../engine/engine.js';
 import { orAborted } from '../engine/package/abort.js';
 import { fromBytes, toBytes } from '../engine/safetensors.js';
 import { withoutAlpha } from './pixels.js';
+import { Ledger } from './ledger.js';
 import { Power } from './power.js';
 import { Recruiting } from './recruiting.js';
 import { helpingSentence, strategySentence } from './strategy-words.js';
@@ -42,11 +43,12 @@ const FATAL = ['device-lost', 'closed', 'worker-failed', 'bad-package', 'bad-pla
  * @typedef {{state: 'connecting'|'waiting'}
  *   | {state: 'computing', kind: 'encode'|'denoise'|'decode', prompt: string, step: number,
  *      steps: number, share: number, strategy?: string}
- *   | {state: 'helping', message: string}
+ *   | {state: 'helping', message: string, whom: string|null}
  *   | {state: 'resting', share: number} | {state: 'paused', reason: string}
  *   | {state: 'ended', code: string, message: string}} TabState
  *   step: how many of the image's are done.  share: of the time, at most.  strategy, message:
- *   sentences, see strategy-words.js.  helping: it computes one half of another tab's picture.
+ *   sentences, see strategy-words.js.  helping: it computes a part of another tab's picture; whom: id
+ *   of that one's worker.
  *   ended: nothing follows
  *
  * @typedef {object} TabOptions
@@ -81,7 +83,8 @@ export class TabWorker {
   #paused = null; // why
   #turn = 0; // of claiming: what rests for an earlier one is over
   #welcome = false; // the server knows this tab as a worker
-  #chunk = null; // { lease, controller, step, latent, shape, savedAt, shownAt, restedMs }
+  #worker = null; // under this id, or has last
+  #chunk = null; // { lease, controller, step, latent, shape, savedAt, shownAt, restedMs, ledger }
   #conditionings = new Map(); // by job
   #exchange;
   #recruiting = null;
@@ -241,6 +244,7 @@ export class TabWorker {
     switch (message.type) {
       case 'work.welcome':
         this.#welcome = true;
+        this.#worker = message.worker;
         this.#renewEverySeconds = message.renew_seconds;
         if (this.#paused) this.pause(this.#paused); // since it said hello
         if (!this.#chunk) this.#claimRested();
@@ -306,7 +310,7 @@ export class TabWorker {
     const controller = new AbortController();
     const chunk = {
       lease, controller, step: lease.start, latent: null, shape: null, shownAt: 0,
-      savedAt: performance.now(), restedMs: 0,
+      savedAt: performance.now(), restedMs: 0, ledger: new Ledger(),
     };
     this.#chunk = chunk;
     this.#waits = false;
@@ -319,7 +323,9 @@ export class TabWorker {
       const result = await this.#compute(chunk, sent);
       if (this.#chunk !== chunk) return;
       const seconds = (performance.now() - began - chunk.restedMs) / 1000;
-      this.#line.say({ ...named(lease, 'work.complete'), seconds }, toBytes(result));
+      const { partners } = chunk.ledger;
+      const more = partners.length ? { partners } : {};
+      this.#line.say({ ...named(lease, 'work.complete'), seconds, ...more }, toBytes(result));
     } catch (error) {
       if (this.#chunk !== chunk) return; // lost, and therefore ended
       this.#chunk = null;
@@ -384,7 +390,7 @@ export class TabWorker {
   }
 
   async #denoise(chunk, sent, { latent, shape }) {
-    const { lease, controller: { signal } } = chunk;
+    const { lease, controller: { signal }, ledger } = chunk;
     const { steps, guidance } = lease.settings;
     chunk.shape = shape;
     const conditioning = this.#conditioning(lease, sent);
@@ -395,7 +401,7 @@ export class TabWorker {
       const by = this.#helped(lease) ?? this.#engine;
       const request = { conditioning, latent: done, shape, steps, guidance, start, stop };
       done = await this.#timed(() => by.denoise(
-        request, { signal, onStep: (step) => this.#stepped(chunk, step) }));
+        request, { signal, ledger, onStep: (step) => this.#stepped(chunk, step) }));
       start = stop;
       if (start < lease.stop) await this.#rest(chunk);
     }
@@ -409,9 +415,9 @@ export class TabWorker {
     return this.#power.share === 1 && !fresh ? this.#recruiting : null;
   }
 
-  async #decode({ lease, controller: { signal } }, { latent, shape }) {
+  async #decode({ lease, controller: { signal }, ledger }, { latent, shape }) {
     const by = this.#helped(lease) ?? this.#engine;
-    const { width, height, rgba } = await by.decode({ latent, shape }, { signal });
+    const { width, height, rgba } = await by.decode({ latent, shape }, { signal, ledger });
     return { picture: { shape: [height, width, 3], data: withoutAlpha(rgba) } };
   }
 
@@ -504,14 +510,17 @@ export class TabWorker {
       mesh,
       setting,
       isFree: () => this.#isFree(),
+      self: () => this.#worker,
       onStrategy: (strategy) => {
         if (!this.#chunk) return;
         this.#chunk.strategy = strategySentence(strategy);
         this.#show(this.#chunk);
       },
       onHelping: (helping) => {
-        if (helping) this.#onState({ state: 'helping', message: helpingSentence(helping) });
-        else if (this.#welcome && !this.#chunk) this.#onState({ state: 'waiting' });
+        if (helping) {
+          const { whom } = helping;
+          this.#onState({ state: 'helping', message: helpingSentence(helping), whom });
+        } else if (this.#welcome && !this.#chunk) this.#onState({ state: 'waiting' });
       },
     });
   }

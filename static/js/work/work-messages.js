@@ -4,11 +4,14 @@
 import { latentKey } from './handing.js';
 import { isVariant } from './likeness.js';
 import { MessageError } from './problems.js';
+import { MOST_PARTNERS } from './queue/partners.js';
 
 const MOST_AT_HAND = 16;
 const MOST_PACKAGES = 8;
 const LONGEST_DEVICE = 120;
 const STORES = 'stores: such as f32, f16, bf16';
+const LONGEST_ID = 64;
+const MOST_BYTES = 2 ** 50;
 const LINE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u; // what people can read
 
 /**
@@ -59,6 +62,38 @@ function readEquipment({ device, software, kernels = '' }, stores) {
 }
 
 const wrong = (detail) => new MessageError('bad-message', detail);
+
+/**
+ * Who has helped with a chunk, as the tab says that hands it in.
+ * @param {object} message `work.complete` @param {import('./queue/leases.js').Lease} lease
+ * @returns {import('./queue/partners.js').Partner[]}
+ * @throws {MessageError}
+ */
+export function readPartners({ partners = [] }, { kind, start, stop }) {
+  const wrong = (detail) => new MessageError('bad-message', `partners: ${detail}`);
+  if (!Array.isArray(partners) || partners.length > MOST_PARTNERS) {
+    throw wrong(`a list of at most ${MOST_PARTNERS}`);
+  }
+  if (partners.length && kind === 'encode') throw wrong('nobody helps to read a prompt');
+  const most = { steps: stop - start, received: MOST_BYTES, sent: MOST_BYTES };
+  const read = partners.map((one) => {
+    if (typeof one?.worker !== 'string' || !one.worker || one.worker.length > LONGEST_ID) {
+      throw wrong('worker is an id');
+    }
+    for (const [name, limit] of Object.entries(most)) {
+      if (!Number.isSafeInteger(one[name]) || one[name] < 0 || one[name] > limit) {
+        throw wrong(`${name} is a whole number of 0 to ${limit}`);
+      }
+    }
+    const { worker, steps, received, sent } = one;
+    return { worker, how: kind === 'denoise' ? 'half' : 'band', steps, received, sent };
+  });
+  if (new Set(read.map(({ worker }) => worker)).size < read.length) throw wrong('each worker once');
+  if (read.reduce((all, { steps }) => all + steps, 0) > most.steps) {
+    throw wrong(`of ${most.steps} steps together`);
+  }
+  return read;
+}
 
 /**
  * What an idle tab still has.

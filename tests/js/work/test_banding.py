@@ -89,7 +89,7 @@ Object.assign(Engine.prototype, {
 });
 const tallNoise = (seed) => Float32Array.from({ length: 96 }, (_, at) => Math.sin(seed + at * at));
 const decoded = (one, signal = new AbortController().signal) =>
-  one.recruiting.decode({ latent: tallNoise(7), shape: TALL }, { signal });
+  one.recruiting.decode({ latent: tallNoise(7), shape: TALL }, { signal, ledger: one.ledger });
 const whole = await new Engine().decode({ latent: tallNoise(7), shape: TALL }, {});
 const off = ({ width, height, rgba }) => {
   if (width !== whole.width || height !== whole.height) return 'another size';
@@ -122,9 +122,17 @@ def test_several_tabs_make_the_picture_of_one(play: Run, others: int) -> None:
     for (let time = 0; time < 2; time += 1) results.push(off(await decoded(ann)));
     await sleep(50);
     return [results, last(ann), ann.engine.decodes, ann.engine.bands,
-            recruits.map(({ engine, helping }) => [engine.bands, engine.decodes, helping])];
+            recruits.map(({ engine, helping }) => [engine.bands, engine.decodes, helping]),
+            ann.ledger.partners, recruits.map(({ whom }) => [...whom])];
     """
-    results, strategy, decodes, bands, recruits = play(body, others)
+    results, strategy, decodes, bands, recruits, partners, whom = play(body, others)
+    assert [(one["worker"], one["steps"]) for one in partners] == [
+        (f"worker of peer{at}", 0) for at in range(others)
+    ]
+    for one in partners:  # twice: a latent, moments at three norms, and rows of RGB back
+        assert one["sent"] > 2 * 4 * 96
+        assert one["received"] > 2 * 3 * 8 * 8 * 4
+    assert whom == [["worker of ann"]] * others
     assert max(results) <= 1
     assert (strategy["strategy"], strategy["why"], strategy["ended"]) == ("bands", "forced", None)
     assert len(strategy["rows"]) == others + 1

@@ -430,13 +430,21 @@ def test_who_comes_in_with_a_copy_neither_proves_itself_nor_shuts_anybody_out_by
           distance: 1, limit: 0.1, at: 1 }];
         for (const one of state.queue.workers) one.valid = 1000;
         for (const check of state.queue.checks) check.client = label;
+        const [one] = state.queue.workers;
+        const checked = state.queue.jobs.flatMap(({ images }) => images.flatMap((image) => {
+          if (image.state === 'done') image.checked = [{ kind: 'decode', start: 0, stop: 0,
+            worker: one.id, checker: one.id, verdict: 'agreed', again: false, distance: 0,
+            limit: 0.1, at: 1, checks: 1 }];
+          return image.checked;
+        }));
         await host.merge(state, (name) => forger.blobs.get(name));
         const merged = host.queue.snapshot();
         const doubts = merged.jobs.flatMap(({ images }) => images.map(({ doubt }) => doubt));
         return [state.queue.checks.length > 0, merged.checks, merged.shutOut,
-                merged.workers.map(({ valid }) => valid), doubts.sort()];"""
+                merged.workers.map(({ valid }) => valid), doubts.sort(), checked.length,
+                merged.jobs.flatMap(({ images }) => images.flatMap((image) => image.checked))];"""
     )
-    assert result == [True, [], [], [0], ["lapsed", None]]
+    assert result == [True, [], [], [0], ["lapsed", None], 2, []]
 
 
 def test_a_room_that_was_kept_before_there_were_checks_opens(run):
@@ -451,7 +459,10 @@ def test_a_room_that_was_kept_before_there_were_checks_opens(run):
         delete state.queue.shutOut;
         for (const worker of state.queue.workers) { delete worker.valid; delete worker.variant; }
         for (const chunk of state.queue.chunks) delete chunk.check;
-        for (const { images } of state.queue.jobs) for (const image of images) delete image.doubt;
+        for (const { images } of state.queue.jobs) for (const image of images) {
+          delete image.doubt;
+          delete image.checked;
+        }
         state.queue.chunks = state.queue.chunks.filter(({ kind }) => kind !== 'check');
         const next = RoomHost.restore(state, { room: 'kitchen', models: [tiny], now, timers,
           blobs: host.blobs, checks: true, self: 'somebody' });

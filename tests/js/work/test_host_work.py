@@ -273,6 +273,44 @@ def test_late_and_forged_messages_change_nothing(run):
     assert result == [1, "work.lost", True, "lost", [True]]
 
 
+def test_who_has_helped_is_in_the_timeline_and_what_is_none_is_no_message(run):
+    refused, told, by = run(
+        """const host = await open();
+        const mine = await worker(host), other = await worker(host, BOB);
+        const { job } = await mine.asks('job.submit', asked());
+        await mine.completes(await mine.claims());
+        const lease = await mine.claims();
+        const steps = lease.stop - lease.start;
+        const good = { worker: other.id, steps: 1, received: 10, sent: 20 };
+        const hands = async (partners) => {
+          await mine.says({ ...mine.named(lease, 'work.complete'), seconds: 0.5, partners },
+            t.toBytes(result(lease)));
+          return mine.sent.at(-1);
+        };
+        const refused = [];
+        for (const partners of [
+          {}, 7, [7], [null], [{ ...good, worker: 5 }], [{ ...good, worker: 'x'.repeat(65) }],
+          [{ ...good, steps: steps + 1 }], [{ ...good, steps: 0.5 }], [{ ...good, sent: -1 }],
+          [{ ...good, received: '7' }], [good, good],
+          [{ ...good, steps }, { ...good, worker: 'another' }],
+          Array.from({ length: 9 }, (_, at) => ({ ...good, worker: `w${at}`, steps: 0 })),
+        ]) {
+          const { type, code } = await hands(partners);
+          refused.push([type, code]);
+        }
+        await hands([good, { ...good, worker: 'a stranger', steps: 0 }]);
+        const { timeline } = await mine.asks('picture.timeline', { job: job.id, index: 0 });
+        const [{ partners }] = timeline.entries.filter(({ kind }) => kind === 'denoise');
+        const [{ steps_by }] = host.queue.jobs()[0].images;
+        const told = partners.map(({ worker, ...more }) => (
+          { ...more, is: worker.id === other.id }));
+        return [refused, told, [steps_by[mine.id], steps_by[other.id], steps]];"""
+    )
+    assert refused == [["error", "bad-message"]] * 13
+    assert told == [{"how": "half", "steps": 1, "received": 10, "sent": 20, "is": True}]
+    assert by[:2] == [by[2] - 0.5, 0.5]
+
+
 def test_a_cancelled_job_is_said_to_the_tab_that_computes_it_and_it_gets_other_work(run):
     result = run(
         """const host = await open();

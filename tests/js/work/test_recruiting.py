@@ -16,6 +16,7 @@ SCENE = """
 const { Recruiting } = await import('/static/js/work/recruiting.js');
 const { advanced, exchangedSteps } = await import('/static/js/engine/halves.js');
 const { toBytes } = await import('/static/js/engine/safetensors.js');
+const { Ledger } = await import('/static/js/work/ledger.js');
 
 const SHAPE = [2, 4, 4];
 const STEPS = 12;
@@ -104,16 +105,20 @@ const tab = (id, options = {}) => {
   const place = mesh(id, () => everybody);
   everybody.push(place);
   const one = { place, engine: options.engine ?? new Engine(options), told: [], helping: [],
-                free: true };
+                free: true, whom: new Set(), ledger: new Ledger() };
   one.recruiting = options.hostile ? null : new Recruiting({
     engine: one.engine, mesh: place, setting: options.setting ?? 'halves',
     isFree: () => one.free, random: options.random ?? (() => 0.99),
+    self: () => ('worker' in options ? options.worker : `worker of ${id}`),
     onStrategy: (strategy) => one.told.push(strategy),
-    onHelping: (helping) => one.helping.push(helping?.step ?? null),
+    onHelping: (helping) => {
+      one.helping.push(helping?.step ?? null);
+      if (helping) one.whom.add(helping.whom);
+    },
   });
   one.steps = [];
   one.denoise = async (more, signal = new AbortController().signal) => [...await
-    one.recruiting.denoise(wanted(more), { signal, onStep: ({ step }) => {
+    one.recruiting.denoise(wanted(more), { signal, ledger: one.ledger, onStep: ({ step }) => {
       one.steps.push(step);
       one.onStep?.(step);
     } })];
@@ -142,7 +147,8 @@ def test_two_tabs_make_what_one_makes(run: Run) -> None:
     const ann = tab('ann'), bob = tab('bob');
     const made = await ann.denoise();
     return { ...outcome(ann, made), halves: [ann.engine.halves, bob.engine.halves],
-             texts: [...bob.engine.texts], helping: bob.helping,
+             texts: [...bob.engine.texts], helping: bob.helping, whom: [...bob.whom],
+             partners: ann.ledger.partners,
              real: ann.told.some(({ real }) => real === null || real > 0) };
     """)
     assert found["right"]
@@ -155,6 +161,53 @@ def test_two_tabs_make_what_one_makes(run: Run) -> None:
     assert found["helping"][:3] == [0, 1, 2]
     assert found["helping"][-1] is None
     assert found["aloneSteps"] == 0
+    assert found["whom"] == ["worker of ann"]
+    [helped] = found["partners"]
+    assert (helped["worker"], helped["steps"]) == ("worker of bob", 12)
+    latent = 2 * 4 * 4 * 4
+    assert 12 * latent < helped["received"] < 12 * (latent + 300)  # a velocity each step, in f32
+    more = helped["sent"] - helped["received"]
+    assert 2 * (latent + 64) + 12 < more < 2 * (latent + 300), more  # the latent twice, a text
+
+
+def test_who_helped_is_told_of_what_counts_and_of_nobody_whom_the_queue_does_not_know(
+    run: Run,
+) -> None:
+    left, gone, unknown, liar, twice = run("""
+    const scene = async (options, trouble, times = 1) => {
+      everybody.length = 0;
+      const ann = tab('ann'), bob = tab('bob', options);
+      ann.onStep = (step) => trouble?.(step, ann, bob);
+      for (let time = 0; time < times; time += 1) await ann.denoise();
+      return ann.ledger.partners.map(({ worker, steps }) => [worker, steps]);
+    };
+    const caught = async () => {
+      everybody.length = 0;
+      const chances = [0.1, 7 / 12 + 0.01]; // the second run is checked at step 7
+      const ann = tab('ann', { random: () => chances.shift() ?? 0.99 }), bob = tab('bob');
+      await ann.denoise({ stop: 1 });
+      bob.engine.lie = (velocity, step) => (
+        step >= 7 ? velocity.map((value) => value + 0.05) : velocity);
+      await ann.denoise();
+      return [ann.told.at(-1).ended, ...ann.ledger.partners.map(({ steps }) => steps)];
+    };
+    return [
+      await scene({}, (step, ann, bob) => {
+        if (step === 5) { bob.free = false; bob.recruiting.leave(); }
+      }),
+      await scene({}, (step, ann, bob) => { if (step === 1) bob.recruiting.close(); }),
+      await scene({ worker: null }),
+      await caught(),
+      await scene({}, null, 2),
+    ];
+    """)
+    [[worker, steps]] = left
+    assert worker == "worker of bob"
+    assert 5 <= steps <= 7  # and the others alone
+    assert gone in ([], [["worker of bob", 1]], [["worker of bob", 2]])
+    assert unknown == []
+    assert liar == ["wrong", 1]  # of the run that was found wrong nothing is kept
+    assert twice == [["worker of bob", 24]]
 
 
 def test_by_itself_it_measures_first_then_shares_what_gains(run: Run) -> None:
@@ -297,7 +350,9 @@ def test_what_a_hostile_recruit_sends_costs_a_step_at_most(run: Run, sent: str) 
     assert found["seconds"] < 4
 
 
-@pytest.mark.parametrize("answer", [{"half_s": -1}, {"half_s": "soon"}, {"fetch_s": []}])
+@pytest.mark.parametrize(
+    "answer", [{"half_s": -1}, {"half_s": "soon"}, {"fetch_s": []}, {"worker": 7}, {"worker": ""}]
+)
 def test_answers_that_are_none_are_no_recruit(run: Run, answer: dict[str, object]) -> None:
     found = run(HOSTILE, "", answer)
     assert found["right"]

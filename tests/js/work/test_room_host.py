@@ -69,6 +69,26 @@ def test_who_says_again_and_again_how_they_are_is_closed_and_who_repeats_it_is_n
     assert told == [None, "loading"]
 
 
+def test_whom_a_tab_helps_is_seen_by_everybody_until_it_does_not(run):
+    result = run(
+        """const host = await open();
+        const mine = await page(host), theirs = await page(host, BOB);
+        const says = (more) => theirs.says({ type: 'peer.status', status: 'helping', ...more });
+        for (const helps of [7, 'x'.repeat(65)]) await says({ helps });
+        await says({ status: null, helps: 'w' });
+        const told = () => mine.last('room.peers').peers.map(
+          ({ status, helps = null }) => [status, helps]);
+        const seen = [];
+        for (const more of [{}, { helps: 'w' }, { status: 'away' }]) {
+          await says(more);
+          seen.push(told()[1]);
+        }
+        return [theirs.of('error').map(({ code }) => code), seen];"""
+    )
+    none = [["helping", None], ["helping", "w"], ["away", None]]
+    assert result == [["bad-message"] * 3, none]
+
+
 def test_a_burst_of_changes_comes_as_few_messages_and_each_builds_on_the_one_before(run):
     result = run(
         """const host = await open();

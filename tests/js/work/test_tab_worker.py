@@ -331,7 +331,7 @@ const idle = new m.TabWorker(engine, {
 idle.connected();
 idle.receive({ type: 'work.welcome', worker: 'w', renew_seconds: 1 });
 const { Link } = await import('/static/js/room/link.js');
-const asked = async () => {
+const answered = async (more = {}) => {
   const ends = [{}, {}].map((end) => Object.assign(end, {
     readyState: 'open', bufferedAmount: 0, maxMessageBytes: 65536,
     send: (data) => setTimeout(() => end.other.onmessage?.({ data: data.slice() })),
@@ -340,7 +340,12 @@ const asked = async () => {
   [ends[0].other, ends[1].other] = [ends[1], ends[0]];
   served.get('halves')(ends[1]);
   const question = { type: 'halves.ask', model: engine.modelId, variant: 'f16', shape: [1, 2, 2] };
-  return new Link(ends[0], {}).request(question).then(({ half_s: s }) => s, ({ code }) => code);
+  return new Link(ends[0], {}).request({ ...question, ...more }).then(
+    ({ to, ...answer }) => answer, ({ code }) => code);
+};
+const asked = async () => {
+  const answer = await answered();
+  return typeof answer === 'string' ? answer : answer.half_s;
 };
 Object.assign(engine, { modelId: 'm', variant: 'f16' });
 Object.assign(engine.about, { latent_channels: 1, max_side: 64, vae_scale: 8 });
@@ -360,6 +365,33 @@ def test_it_helps_others_while_it_has_waited_for_a_moment_and_has_no_chunk(run):
         return [at_once, waiting, computing, served.get('halves')];"""
     )
     assert result == ["busy", None, "busy", None]
+
+
+def test_who_asks_for_help_is_told_which_worker_it_asks(run):
+    result = run(
+        MESH
+        + """await new Promise((resolve) => setTimeout(resolve, 300));
+        const said = [{ worker: 'v' }, {}, { worker: 5 }].map((more) => answered(more));
+        return Promise.all(said);"""
+    )
+    assert result == [{"half_s": None, "worker": "w"}] * 2 + ["bad-request"]
+
+
+def test_who_has_helped_is_said_with_the_result_of_the_same_chunk(run):
+    result = run(
+        """welcome();
+        worker.receive(lease('denoise'));
+        (await until(() => calls[0])).ledger.note('v', { steps: 3, received: 5, sent: 6 });
+        calls[0].ledger.note(null, { steps: 1, received: 1, sent: 1 });
+        calls[0].resolve(new Float32Array(4));
+        await until(() => said('complete').length);
+        worker.receive({ type: 'work.done', chunk: 7, attempt: 1 });
+        worker.receive(lease('denoise'));
+        (await until(() => calls[1])).resolve(new Float32Array(4));
+        await until(() => said('complete').length === 2);
+        return said('complete').map(({ partners }) => partners ?? 'nobody');"""
+    )
+    assert result == [[{"worker": "v", "steps": 3, "received": 5, "sent": 6}], "nobody"]
 
 
 def test_its_state_says_how_a_chunk_is_computed(run):

@@ -4,8 +4,27 @@
 const KEY = 'p2pweb.tab';
 const VARIANTS = ['f16', 'int8', 'f32', 'int4']; // the first that there is
 
+// What opens the worker of this tab with the model that is chosen, and the words for what it says.
+// list: address of the list of packages. open(options, focus): options of TabWorker.open; focus(): on
+// the answer, where a download is asked for
+export async function prepared(list, signal) {
+  const model = document.getElementById('generate-form').elements.model.value;
+  const url = await packageOf(model, list, signal);
+  const [{ TabWorker }, words] = await Promise.all([
+    import('work/tab-worker.js'), import('page/computing/sentences.js'),
+  ]);
+  const open = (options, focus) => TabWorker.open(url, {
+    signal,
+    key: keyOfTab(),
+    confirmDownload: (question) => askFor(
+      words.questionSentence(question), { signal, focus: focus() }),
+    ...options,
+  });
+  return { open, words };
+}
+
 // The address of the package of a model that suits a browser best.
-export async function packageOf(model, list, signal) {
+async function packageOf(model, list, signal) {
   const answer = await fetch(list, { signal }).catch(() => null);
   signal.throwIfAborted();
   if (!answer?.ok) throw new Error('The site did not say which models it has for browsers.');
@@ -17,7 +36,7 @@ export async function packageOf(model, list, signal) {
   return new URL(best.url, answer.url).href;
 }
 
-export function keyOfTab() {
+function keyOfTab() {
   const known = sessionStorage.getItem(KEY);
   if (known) return known;
   const key = [...crypto.getRandomValues(new Uint8Array(16))]
@@ -28,7 +47,7 @@ export function keyOfTab() {
 }
 
 // Whether it may be downloaded. focus: on the answer, where nobody may be typing
-export function askFor(sentence, { signal, focus }) {
+function askFor(sentence, { signal, focus }) {
   return new Promise((resolve) => {
     const box = document.getElementById('compute-question');
     const answer = (agreed) => {

@@ -43,6 +43,13 @@ export function sentence(state, device, room = { paused: false, waiting: 0 }) {
   }
 }
 
+// What the others are told of why it computes no chunk of this room: `peer.status`. away: it works for
+// the room's exported pages
+export function statusOf({ state, reason = null, whom }, away) {
+  if (away) return { status: 'away' };
+  return state === 'helping' ? { status: 'helping', helps: whom } : { status: reason };
+}
+
 function waitsFor({ paused, waiting }) {
   if (paused) return 'waiting until the queue is resumed.';
   return waiting ? 'others compute what there is now.' : 'waiting for work.';

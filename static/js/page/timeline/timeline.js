@@ -6,6 +6,8 @@ import { clone, fill } from 'page/slots.js';
 import { plural, tenths, workerName } from 'page/view.js';
 
 const WHAT = { encode: 'Read the prompt', decode: 'Finished the picture' };
+const CHECKED = { encode: 'The prompt', decode: 'The picture' };
+const FOUND = { agreed: 'alike', disputed: 'another result', wrong: 'wrong' };
 const WIDTH = 1000; // of the bars of all entries, in units of their viewBox
 const NARROWEST = 8;
 const COLOURS = 5;
@@ -31,14 +33,19 @@ async function fetchTimeline(job, index, line) {
   return answer.json();
 }
 
-export function timelineSlots({ entries }, viewer) {
-  if (!entries.length) return { summary: 'Nothing is known of how it was made.', entries: [] };
+export function timelineSlots({ entries, checks }, viewer) {
+  if (!entries.length) {
+    const summary = 'Nothing is known of how it was made.';
+    return { summary, entries: [], checks: [], checks_hidden: true };
+  }
   const began = Math.min(...entries.map((one) => ms(one.began_at)));
   const ended = Math.max(...entries.map((one) => ms(one.ended_at ?? one.began_at)));
   const workers = [...new Set(entries.map(({ worker }) => worker.id))];
   const broken = entries.filter(({ outcome }) => ['failed', 'returned'].includes(outcome)).length;
   const said = [plural(workers.length, 'worker'), `${tenths((ended - began) / 1000)} s in all`];
   if (broken) said.push(plural(broken, 'interruption'));
+  const checked = checks.reduce((all, one) => all + (one.at ? one.checks : 0), 0);
+  if (checked) said.push(plural(checked, 'check'));
   let before = null; // who has computed the steps before
   const shown = entries.map((one) => {
     const colour = workers.indexOf(one.worker.id) % COLOURS;
@@ -46,7 +53,12 @@ export function timelineSlots({ entries }, viewer) {
     if (one.stop > one.start) before = one.worker;
     return slots;
   });
-  return { summary: said.join(', '), entries: shown };
+  return {
+    summary: said.join(', '),
+    entries: shown,
+    checks: checks.map((one) => checkSlots(one, viewer)),
+    checks_hidden: checks.length ? null : true,
+  };
 }
 
 function entrySlots(one, before, viewer, { began, ended }, colour) {
@@ -87,18 +99,55 @@ function whenOf({ outcome, chunks, received, sent, worker }, after, long) {
   ].filter(Boolean).join(' · ');
 }
 
-function saidOf({ attempt, worker, outcome, fault }, before, viewer) {
+function saidOf({ attempt, worker, outcome, fault, partners }, before, viewer) {
   return [
     attempt && `Attempt ${attempt + 1}.`,
     before && before.id !== worker.id && `Took over from ${workerName(before, viewer)}.`,
+    ...partners.map((partner) => withWhom(partner, viewer)),
     outcome === 'failed' && fault.detail,
     outcome === 'returned' && 'It gave the rest back unharmed.',
   ].filter(Boolean).join(' ') || null;
 }
 
-function bytes(number) {
-  const thousands = Math.floor(number / 1000 + 0.5);
-  return thousands < 1000 ? `${thousands} kB` : `${tenths(number / 1e6)} MB`;
+function withWhom({ worker, how, steps, received, sent }, viewer) {
+  const who = workerName(worker, viewer);
+  if (how === 'gave') return `${bytes(received)} came directly from ${who}.`;
+  const part = how === 'half' ? `half of ${plural(steps, 'step')}` : 'a part of the picture';
+  return `With ${who}: ${part}, ${bytes(received + sent)} exchanged.`;
+}
+
+function checkSlots(one, viewer) {
+  const words = CHECKED[one.kind] ?? stepsWords(one.start, one.stop);
+  return {
+    verdict: one.verdict,
+    what: `${words[0].toUpperCase()}${words.slice(1)} of ${workerName(one.worker, viewer)}`,
+    found: foundOf(one, workerName(one.checker, viewer)),
+  };
+}
+
+function foundOf({ verdict, distance, limit, done_again: again }, checker) {
+  if (verdict === 'waiting') {
+    return checker ? `${checker} computes it again.` : 'Waits for somebody to check it.';
+  }
+  if (verdict === 'unsaid') return 'Nobody could check it.';
+  const said = [`Computed again by ${checker}: ${FOUND[verdict]}`];
+  if (distance !== null) said.push(`${percent(distance)} apart, and ${percent(limit)} is allowed`);
+  const after = { disputed: ' Somebody else decides.', agreed: '' };
+  const made = again ? ' It was made again.' : ' The picture was finished before.';
+  return `${said.join(', ')}.${after[verdict] ?? made}`;
+}
+
+function percent(ratio) {
+  const value = 100 * ratio;
+  if (value >= 1000) return 'far more than all of it';
+  if (value < 0.0005) return 'less than 0.001 %';
+  const digits = value >= 10 ? 1 : value >= 1 ? 10 : value >= 0.1 ? 100 : 1000;
+  return `${Math.floor(value * digits + 0.5) / digits} %`;
+}
+
+function bytes(count) {
+  const thousands = Math.floor(count / 1000 + 0.5);
+  return thousands < 1000 ? `${thousands} kB` : `${tenths(count / 1e6)} MB`;
 }
 
 const ms = (time) => Date.parse(time);

@@ -12,6 +12,7 @@
 // client that holds the queue is trusted as a checker, since the verdict is its own anyway; what its
 // tabs compute for others is checked by these.
 
+import { noteCheck } from './timeline.js';
 import { imageEnded, move } from './transitions.js';
 
 export const PROVEN = 10; // results found right, before which all are checked
@@ -143,7 +144,9 @@ export class Checks {
   lapse(check) {
     this.#withdraw(check);
     move('check', check, 'open', 'lapsed', { second: null });
-    this.forgetEnded(this.#records.jobs.get(check.job));
+    const job = this.#records.jobs.get(check.job);
+    noteCheck(check, imagesOf(check, job.images), 'unsaid', this.#now());
+    this.forgetEnded(job);
   }
 
   /** What is finished remembers by itself that nobody could say; its records may go.

@@ -5,7 +5,7 @@
 import { imagesOf } from './checks.js';
 import { ofOneLease, sentence } from './faults.js';
 import { awaitsChecks } from './finishing.js';
-import { covered, stepsBy } from './timeline.js';
+import { stepsBy } from './timeline.js';
 import { imageEnded, jobEnded } from './transitions.js';
 import { reasonOf } from './verdicts.js';
 
@@ -95,36 +95,65 @@ export const shutOutJson = (records) => [...records.shutOut.values()].slice(-SHO
 const atWorkJson = ({ job, image: index, kind, from, stop }) =>
   ({ job, index, kind, start: kind === 'denoise' ? from : 0, stop });
 
-/** How an image was made, with what is computed at this moment as the last entry.
+/** How an image was made, with what is computed at this moment as the last entry, and what is to be
+ * checked yet as the last checks.
  * @param {import('./records.js').Records} records @param {import('./records.js').Job} job
  * @param {import('./records.js').Image} image @returns {object} TimelineJson */
 export function timelineJson(records, job, image) {
   const { index, state, step, timeline } = image;
   // Of copies that others sent, a worker may be missing: what is known of nobody is not told.
-  const known = timeline.filter(({ worker }) => records.workers.has(worker));
+  const is = ({ worker }) => records.workers.has(worker);
+  const known = timeline.filter(is)
+    .map((entry) => ({ ...entry, partners: entry.partners.filter(is) }));
   const entries = known.map((entry) => entryJson(records, entry));
   const running = records.chunksOf(job.id).find((chunk) => chunk.state === 'leased'
     && (chunk.image === index || (chunk.kind === 'encode' && !imageEnded(image))));
   if (running) {
-    const start = running.kind === 'denoise' ? covered(timeline) : 0;
+    const start = running.kind === 'denoise' ? running.from : 0;
     const stop = running.kind === 'denoise' ? Math.max(start, step) : 0;
     entries.push(entryJson(records, runningEntry(records, running, start, stop)));
   }
-  return { job: job.id, index, state, steps: job.settings.steps, entries };
+  const found = image.checked.filter(({ worker, checker }) => records.workers.has(worker)
+    && (checker === null || records.workers.has(checker)));
+  const checks = found.map((one) => checkJson(records, one));
+  checks.push(...waitingChecks(records, job, image));
+  return { job: job.id, index, state, steps: job.settings.steps, entries, checks };
 }
+
+function waitingChecks(records, job, image) {
+  const open = [...records.checks.values()].filter((check) => check.job === job.id
+    && check.state === 'open' && imagesOf(check, [image]).length && records.workers.has(check.worker));
+  const leased = [...records.chunks.values()].filter(({ state }) => state === 'leased');
+  return open.map(({ id, kind, start, stop, worker }) => {
+    const checker = leased.find(({ check }) => check === id)?.worker ?? null;
+    return checkJson(records, { kind, start, stop, worker, checker, verdict: 'waiting', again: false,
+      distance: null, limit: null, at: null, checks: 1 });
+  });
+}
+
+const checkJson = (records, { worker, checker, again, at, ...plain }) => ({
+  ...plain,
+  worker: workerJson(records.workers.get(worker)),
+  checker: checker === null ? null : workerJson(records.workers.get(checker)),
+  done_again: again,
+  at: time(at),
+});
 
 const runningEntry = (records, { kind, worker, attempt, leasedAt }, start, stop) => ({
   kind, outcome: 'running', start, stop, worker, kernels: records.workers.get(worker).kernels,
   began: leasedAt, ended: null, seconds: null, attempt, chunks: 1, received: 0, sent: 0, fault: null,
+  partners: [],
 });
 
-function entryJson(records, { worker, kernels, began, ended, fault, ...plain }) {
+function entryJson(records, { worker, kernels, began, ended, fault, partners, ...plain }) {
   return {
     ...plain,
     worker: { ...workerJson(records.workers.get(worker)), kernels },
     began_at: time(began),
     ended_at: time(ended),
     fault: fault === null ? null : { code: fault, detail: ofOneLease(fault) },
+    partners: partners.map(({ worker: id, ...part }) => (
+      { worker: { ...workerJson(records.workers.get(id)), kernels: '' }, ...part })),
   };
 }
 

@@ -201,17 +201,18 @@ export class Leases {
    * @param {Lease} lease
    * @param {string} blob name of the conditioning, the latent or the picture
    * @param {number} seconds computing time; what cannot have passed counts as all that has
-   * @param {{received?: number, sent?: number}} [moved] bytes to the worker and from it
+   * @param {{received?: number, sent?: number, partners?: import('./partners.js').Partner[]}} [how]
+   *   bytes to the worker and from it; who else had a part in it, as it says
    * @throws {LeaseLost} then somebody else answers for the chunk
    */
-  complete(lease, blob, seconds, moved = {}) {
+  complete(lease, blob, seconds, how = {}) {
     const chunk = this.#held(lease);
     checkName(blob);
     if (chunk.kind === 'check') throw new TypeError('a check is handed in with what it found');
     const now = this.#now();
     const job = this.#records.jobs.get(chunk.job);
     const computed = this.#done(chunk, chunk.kind, chunk.stop - chunk.from, seconds);
-    noteDone(this.#records, chunk, { now, seconds: computed, ...moved });
+    noteDone(this.#records, chunk, { now, seconds: computed, ...how });
     this.#checks.handIn(chunk, chunk.stop, blob);
     if (chunk.kind === 'encode') this.#encoded(chunk, job, blob, now);
     else if (chunk.kind === 'denoise') this.#denoised(chunk, job, blob, computed, now);

@@ -141,6 +141,7 @@ class JobMerge {
       const [winner, loser] = theirs ? [other, one] : [one, other];
       const { image } = winner;
       if (theirs) unchecked(image, now);
+      if (theirs) image.checked = [];
       if (loser && place(loser) > place(winner)) { // its ranges are done again, as other chunks
         image.goneBack = Math.max(image.goneBack, loser.image.goneBack) + 1;
       }

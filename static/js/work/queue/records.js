@@ -34,6 +34,7 @@ export const CHECKPOINTS_KEPT = 2; // of an image
  *   was done or failed
  * @property {number} goneBack how often something was lost, and made once more
  * @property {import('./timeline.js').Entry[]} timeline how it was made so far
+ * @property {import('./timeline.js').Checked[]} checked what checks have found of it
  *
  * @typedef {object} Job
  * @property {string} id @property {string} client
@@ -212,9 +213,13 @@ export class Records {
     if (gone.length <= most) return;
     const named = new Set();
     for (const { images } of this.jobs.values()) {
-      for (const { worker, timeline } of images) {
+      for (const { worker, timeline, checked } of images) {
         named.add(worker);
-        for (const entry of timeline) named.add(entry.worker);
+        for (const entry of timeline) {
+          named.add(entry.worker);
+          for (const one of entry.partners) named.add(one.worker);
+        }
+        for (const one of checked) named.add(one.worker).add(one.checker);
       }
     }
     for (const { worker } of this.chunks.values()) named.add(worker);

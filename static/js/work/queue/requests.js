@@ -57,5 +57,5 @@ export function settingsOf({
 export const newImages = ({ seed, num_images: length }) => Array.from({ length }, (_, index) => ({
   index, seed: seedOf(seed, index), state: 'queued', step: 0, preview: null,
   previewStep: null, worker: null, picture: null, startedAt: null, finishedAt: null, seconds: 0,
-  checkpoints: [], endedBy: null, goneBack: 0, timeline: [], doubt: null,
+  checkpoints: [], endedBy: null, goneBack: 0, timeline: [], checked: [], doubt: null,
 }));

@@ -299,11 +299,12 @@ export class RoomQueue {
    * Hand in the result: name of the conditioning (encode), the latent (denoise) or the picture.
    * @param {import('./leases.js').Lease} lease @param {string} blob
    * @param {number} seconds computing time as the worker says
-   * @param {{received?: number, sent?: number}} [moved] bytes to the worker and from it
+   * @param {{received?: number, sent?: number, partners?: import('./partners.js').Partner[]}} [how]
+   *   bytes to the worker and from it; who else had a part in it, as it says
    * @throws {LeaseLost}
    */
-  complete(lease, blob, seconds, moved) {
-    this.#leases.complete(lease, blob, seconds, moved);
+  complete(lease, blob, seconds, how) {
+    this.#leases.complete(lease, blob, seconds, how);
   }
 
   /**

@@ -143,6 +143,10 @@ function checkImage(image, { steps, seed }) {
   must(image.timeline.every((entry) => entry.start <= entry.stop && entry.stop <= steps
     && (entry.outcome === 'done') === (entry.seconds !== null)
     && (entry.outcome === 'failed') === (entry.fault !== null)), 'a timeline of its steps');
+  must(image.checked.every((one) => one.start <= one.stop && one.stop <= steps
+    && (one.verdict === 'unsaid') === (one.checker === null)
+    && (one.verdict === 'unsaid') === (one.distance === null)
+    && (one.distance === null) === (one.limit === null)), 'checks of its steps');
   const [newest, older] = checkpoints;
   must(!newest || (newest.step >= 1 && newest.step <= steps), 'a checkpoint of its steps');
   must(!older || (older.step >= 1 && older.step < newest.step), 'the newest checkpoint first');

@@ -7,7 +7,8 @@ import { MOST_IMAGES, SEED_LIMIT } from './requests.js';
 import {
   dictionary, flag, list, number, oneOf, orNull, record, text, that, tuple, whole,
 } from './shapes.js';
-import { MOST_ENTRIES } from './timeline.js';
+import { MOST_PARTNERS } from './partners.js';
+import { MOST_CHECKS, MOST_ENTRIES } from './timeline.js';
 import { CHUNK_LIVE, IMAGE_ENDED, JOB_ENDED, MOVES } from './transitions.js';
 import { MOST_SHUT_OUT } from './verdicts.js';
 
@@ -54,7 +55,15 @@ const settings = record({
   num_images: whole(1, MOST_IMAGES),
 });
 
-const entry = record({
+const partner = record({
+  worker: name,
+  how: oneOf('half', 'band', 'gave'),
+  steps,
+  received: count,
+  sent: count,
+});
+
+const entry = filledUp({ partners: [] }, record({
   kind: oneOf(...KINDS),
   outcome: oneOf('done', 'returned', 'failed'),
   start: steps,
@@ -69,9 +78,24 @@ const entry = record({
   received: count,
   sent: count,
   fault: orNull(name),
+  partners: list(partner, MOST_PARTNERS),
+}));
+
+const checked = record({
+  kind: oneOf(...KINDS),
+  start: steps,
+  stop: steps,
+  worker: name,
+  checker: orNull(name),
+  verdict: oneOf('agreed', 'wrong', 'disputed', 'unsaid'),
+  again: flag,
+  distance: orNull(seconds), // of the same bounds
+  limit: orNull(seconds),
+  at: time,
+  checks: whole(1, MOST_COUNT),
 });
 
-const image = filledUp({ timeline: [], doubt: null }, record({
+const image = filledUp({ timeline: [], checked: [], doubt: null }, record({
   index,
   seed,
   state: oneOf('queued', 'running', ...IMAGE_ENDED),
@@ -87,6 +111,7 @@ const image = filledUp({ timeline: [], doubt: null }, record({
   endedBy: orNull(record({ kind: oneOf(...KINDS), start: steps, attempt: attempts })),
   goneBack: attempts,
   timeline: list(entry, MOST_ENTRIES),
+  checked: list(checked, MOST_CHECKS),
   doubt: orNull(oneOf(...DOUBTS)),
 }));
 

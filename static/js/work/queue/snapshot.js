@@ -35,6 +35,7 @@ const copyOfJob = (job) => ({
     endedBy: image.endedBy && { ...image.endedBy },
     checkpoints: image.checkpoints.map((one) => ({ ...one })),
     timeline: [...image.timeline], // entries are made anew and never changed
+    checked: [...image.checked], // and so are these
   })),
 });
 // Who goes on from a copy hears from those who come whether their own jobs are first.

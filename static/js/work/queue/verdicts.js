@@ -4,12 +4,12 @@
 // A trusted checker's result decides. One that is not trusted can only agree: where both differ a
 // third, or a trusted one, says who is right, and until then nobody is blamed.
 
-import { isAlike, isTrusted } from './checks.js';
+import { imagesOf, isAlike, isTrusted } from './checks.js';
 import { CHECKPOINTS_KEPT } from './records.js';
+import { FARTHEST, noteCheck } from './timeline.js';
 import { jobEnded, move } from './transitions.js';
 
 export const MOST_SHUT_OUT = 1000;
-const FARTHEST = 1e9; // texts of another length are infinitely far
 
 /**
  * @typedef {object} ShutOut whose result was found wrong, and who computes no more in this room
@@ -46,20 +46,30 @@ export class Verdicts {
   decide(check, checker, computed, first, second) {
     const liar = second !== null && !isAlike(second);
     const culprits = [];
+    const note = (verdict) => this.#note(check, checker, verdict, first);
     if (isAlike(first)) {
       const maker = this.#records.workers.get(check.worker);
       this.#checks.settle(check);
       if (maker) maker.valid += 1;
+      note('agreed');
     } else if (isTrusted(this.#records, checker) || (second && !liar)) {
       this.#foundWrong(check, computed);
+      note('wrong');
       culprits.push(this.#shutOut(check, check.client, check.worker, first));
     } else {
       this.#leaveToOthers(check, checker, computed);
+      note('disputed');
       return [];
     }
     if (liar) culprits.push(this.#shutOut(check, check.secondClient, check.secondWorker, second));
     this.#finishing.resolveDoubts(this.#records.jobs.get(check.job));
     return culprits;
+  }
+
+  #note(check, { id: checker }, verdict, finding) {
+    const job = this.#records.jobs.get(check.job);
+    noteCheck(check, imagesOf(check, job.images), verdict, this.#now(), { checker, finding });
+    this.#records.announce(job);
   }
 
   #leaveToOthers(check, { id, client, variant }, computed) {

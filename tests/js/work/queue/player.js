@@ -101,6 +101,8 @@ export class Player {
         return lookOf(queue.job(call.job));
       case 'timeline':
         return timelineOf(queue.timeline(call.job, call.image));
+      case 'steps-by':
+        return queue.job(call.job).images.find(({ index }) => index === call.image).steps_by;
       case 'positions':
         return Object.fromEntries(queue.jobs().flatMap(
           ({ id, position }) => (position === null ? [] : [[id, position]]),
@@ -133,9 +135,11 @@ export class Player {
   }
 
   /** Results are alike when they have one name. */
-  #complete(lease, { lease: name, result = name, seconds = 0 }) {
+  #complete(lease, { lease: name, result = name, seconds = 0, partners = [] }) {
     if (lease.check === null) {
-      this.queue.complete(lease, result, seconds);
+      const how = lease.kind === 'denoise' ? 'half' : 'band';
+      this.queue.complete(
+        lease, result, seconds, { partners: partners.map((one) => ({ ...one, how })) });
       return;
     }
     const about = this.queue.disputed(lease);
@@ -162,12 +166,26 @@ function leaseOf({ kind, job, image, start, stop, attempt, conditioning, latent,
   return parts.join(', ');
 }
 
-const timelineOf = ({ entries }) => entries.map(
-  ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began }) => {
+const timelineOf = ({ entries, checks }) => [...leasesOf(entries), ...checks.map(foundOf)];
+
+const foundOf = ({ kind, start, stop, worker, verdict, checker, distance, limit, done_again: again,
+  at, checks }) => [
+  `check of ${kind}${kind === 'denoise' ? ` ${start}..${stop}` : ''} by ${worker.id}: ${verdict}`,
+  checker && `by ${checker.id}`, distance !== null && `${distance} of ${limit}`,
+  again && 'done again', at && `after ${(Date.parse(at) - BEGAN) / 1000} s`,
+  checks > 1 && `${checks} checks`,
+].filter(Boolean).join(', ');
+
+const partnerOf = ({ worker, how, steps, received, sent }) => (
+  `${how} by ${worker.id}${steps ? ` of ${steps} steps` : ''} ${received}/${sent} bytes`);
+
+const leasesOf = (entries) => entries.map(
+  ({ kind, outcome, start, stop, worker, attempt, chunks, fault, began_at: began, partners }) => {
     const range = kind === 'denoise' ? ` ${start}..${stop}` : '';
     return [
       `${kind}${range} ${outcome} by ${worker.id}`, `after ${(Date.parse(began) - BEGAN) / 1000} s`,
       chunks > 1 && `${chunks} chunks`, attempt && `attempt ${attempt}`, fault?.code,
+      ...partners.map(partnerOf),
     ].filter(Boolean).join(', ');
   });
 

@@ -22,6 +22,8 @@ queue.complete(queue.claim('one'), 'texts', 0);
 const lease = queue.claim('one');
 queue.checkpoint(lease, 1, { latent: 'a', preview: 'b' });
 const copy = JSON.parse(JSON.stringify(queue.snapshot()));
+copy.jobs[0].images[0].checked = [{ kind: 'denoise', start: 0, stop: 1, worker: 'one',
+  checker: 'two', verdict: 'agreed', again: false, distance: 0.1, limit: 0.2, at: 1, checks: 1 }];
 const refusal = (take) => { try { take(); return null; } catch (error) {
   if (!(error instanceof SnapshotError)) throw error;
   return error.message; } };
@@ -68,6 +70,13 @@ def test_whatever_is_changed_in_a_copy_it_is_refused_or_a_queue_that_goes_on(run
         ("bad.jobs[0].state = 'done'", "not a job that ends with its images"),
         ("bad.workers[0].speeds = { x: 1 }", "workers[0].speeds[0]: not a name of speedKey"),
         ("bad.turns = { alice: 99 }", "not turns that have been"),
+        ("bad.jobs[0].images[0].checked[0].stop = 5", "not checks of its steps"),
+        ("bad.jobs[0].images[0].checked[0].checker = null", "not checks of its steps"),
+        ("bad.jobs[0].images[0].checked[0].verdict = 'right'", "checked[0].verdict: not one of"),
+        (
+            "bad.jobs[0].images[0].checked = Array(65).fill(bad.jobs[0].images[0].checked[0])",
+            "checked: not a list of at most 64",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_without_a_word_of_whoever_sent_it(run, change, says):
