@@ -53,4 +53,6 @@ def test_the_page_loads_the_work_only_when_it_is_asked_to() -> None:
     for file in (STATIC / "page").glob("*.js"):
         static = [path for path, _ in IMPORT.findall(file.read_text()) if path]
         assert not any(path.startswith("work/") for path in static), file.name
-    assert "work/tab-worker.js" in imports(STATIC / "page/compute.js")
+    opening = "page/computing/opening.js"
+    assert opening in imports(STATIC / "page/compute.js")
+    assert "work/tab-worker.js" in imports(STATIC / opening)
