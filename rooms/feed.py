@@ -13,15 +13,14 @@ from weakref import WeakKeyDictionary
 
 from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
-from django.db import DatabaseError
 
 from rooms import presence, state
 from rooms.presence import PeerJson
+from rooms.reading import Reader
 from rooms.state import RoomState
 
 log = logging.getLogger(__name__)
 
-BETWEEN_READINGS_SECONDS = 0.04
 CHECK_SECONDS = 2.0
 
 
@@ -38,7 +37,7 @@ class Feed:
         self.room: RoomState | None = None
         self.peers: list[PeerJson] = []
         self._subscribers: set[Subscriber] = set()
-        self._reading: asyncio.Task[None] | None = None
+        self._reader = Reader(f"room {room_id}", self._read)
         self._stale = {"room": False, "peers": False}
         self._checked_at = time.monotonic()
 
@@ -51,11 +50,8 @@ class Feed:
 
     async def read_now(self) -> RoomState:
         """Wait for a reading that began after this call."""
-        while self._reading is not None:
-            await asyncio.wait([self._reading])
-        self.hint(room=True, peers=True)
-        assert self._reading is not None
-        await asyncio.shield(self._reading)
+        self._stale = {"room": True, "peers": True}
+        await self._reader.read_now()
         assert self.room is not None
         return self.room
 
@@ -70,13 +66,12 @@ class Feed:
         """Something may have changed: read it, once for all hints that come meanwhile."""
         self._stale["room"] |= room
         self._stale["peers"] |= peers
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_while_stale())
+        self._reader.hint()
 
     async def check(self) -> None:
         """Compare with the database, at most every 2 s: this is what finds lost hints."""
         now = time.monotonic()
-        if now - self._checked_at < CHECK_SECONDS or self._reading is not None:
+        if now - self._checked_at < CHECK_SECONDS or self._reader.reads:
             return
         self._checked_at = now
         head = await database_sync_to_async(state.head_of)(self.room_id)
@@ -88,26 +83,14 @@ class Feed:
             peers=peers != self.peers,
         )
 
-    async def _read_while_stale(self) -> None:
-        try:
-            while self._stale["room"] or self._stale["peers"]:
-                began = time.monotonic()
-                room, peers = self._stale["room"], self._stale["peers"]
-                self._stale = {"room": False, "peers": False}
-                if room:
-                    self.room = await database_sync_to_async(state.load)(self.room_id, self.room)
-                if peers:
-                    self.peers = await database_sync_to_async(presence.peers)(self.room_id)
-                await self._show(room, peers)
-                if self._stale["room"] or self._stale["peers"]:
-                    took = time.monotonic() - began
-                    await asyncio.sleep(
-                        max(BETWEEN_READINGS_SECONDS, took)
-                    )  # half the time at most
-        except DatabaseError:
-            log.exception("room %s could not be read; the next beat tries again", self.room_id)
-        finally:
-            self._reading = None
+    async def _read(self) -> None:
+        room, peers = self._stale["room"], self._stale["peers"]
+        self._stale = {"room": False, "peers": False}
+        if room:
+            self.room = await database_sync_to_async(state.load)(self.room_id, self.room)
+        if peers:
+            self.peers = await database_sync_to_async(presence.peers)(self.room_id)
+        await self._show(room, peers)
 
     async def _show(self, room: bool, peers: bool) -> None:
         for subscriber in list(self._subscribers):

@@ -2,9 +2,9 @@
 
 - A tab holds at most one lease. Its messages name chunk and attempt; what does not name the lease
   that this very socket holds changes nothing and is answered with `work.lost`.
-- An idle tab has said `work.claim` once. Whenever anything changes in the room it is looked whether
-  there is a chunk for it; whenever it holds one, whether the chunk is still its own. So a cancelled
-  job ends within one step, without being asked.
+- An idle tab has said `work.claim` once. Whenever something opens in the room it is looked whether
+  that is for it; whenever it holds a chunk, whether that is still its own (`rooms.board`). So a
+  cancelled job ends within one step, without being asked.
 - What comes as bytes is checked before it is stored (`genqueue.handing`). Three faults in a row
   and the tab is no worker any more.
 - When the socket closes, everything goes back at once.
@@ -30,6 +30,8 @@ from genqueue.faults import Fault
 from genqueue.problems import Problem
 from genqueue.protocol import Lease, LeaseLostError
 from genqueue.shutting_out import network_hash
+from genqueue.tabs import Standing
+from rooms.board import Board, board_of
 from rooms.messages import (
     MessageError,
     ToPage,
@@ -50,8 +52,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often changes in the room make it look, which costs the database two or three readings
-LOOK_SECONDS_HOLDING, LOOK_SECONDS_IDLE = 0.1, 0.3
+# What was open and not for this tab may be for it later: how often that is tried, and at last when
+# a faster worker that it was left to has not come
+TRY_AGAIN_SECONDS, TRY_AT_LAST_SECONDS = 0.3, fairness.RESERVED.total_seconds() + 0.1
+# So soon asks who computes the image that an open chunk is of
+KEPT_SECONDS = 0.2
 STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
 MOST_FAULTS_IN_A_ROW = 3
 MOST_AT_HAND = 16
@@ -96,7 +101,12 @@ class TabWork:
         self._progress_at = self._heard_at = 0.0
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
-        self._looked_at = 0.0
+        self._board: Board | None = None  # of its room, while it is a worker
+        self._doubted = False  # whether it may compute, and what it holds
+        self._asked = False  # to look, and not because something is open
+        self._seen: frozenset[tuple[int, int]] = frozenset()  # what is open
+        self._tried: frozenset[tuple[int, int]] = frozenset()
+        self._tried_at = 0.0
         self._next_look: asyncio.TimerHandle | None = None
         self._attendant: asyncio.Task[None] | None = None
 
@@ -143,12 +153,34 @@ class TabWork:
                 await upload.finish()
 
     def hint(self) -> None:
-        """Something may have changed: look soon, once for all hints that come meanwhile."""
-        if self._worker_id is None or self._next_look is not None:
-            return
-        gap = LOOK_SECONDS_HOLDING if self._lease else LOOK_SECONDS_IDLE
-        seconds = max(0.0, self._looked_at + gap - time.monotonic())
-        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_now)
+        """Something may have changed."""
+        if self._board is not None:
+            self._board.hint()
+
+    def look_at(self, now: Standing) -> None:
+        """The board was read: look, if that may concern this tab. It was read a moment ago, so
+        what it says of this tab is asked once more before it counts."""
+        lease = self._lease
+        held = lease is None or (lease.chunk_id, lease.attempt, lease.worker_id) in now.leased
+        if not held or self._worker_id not in now.ready:
+            self._doubted = True
+            self._news.set()
+        elif lease is None and self._waits is not None:
+            self._seen = now.open | now.kept
+            gap = self._tried_at + TRY_AGAIN_SECONDS - time.monotonic()
+            if now.open and (gap <= 0 or not now.open <= self._tried):
+                self._news.set()
+            elif self._seen:
+                self._look_in(gap if self._seen <= self._tried else KEPT_SECONDS)
+
+    def _look_in(self, seconds: float) -> None:
+        """Unless it looks sooner anyhow."""
+        loop = asyncio.get_running_loop()
+        if self._next_look is not None:
+            if self._next_look.when() <= loop.time() + seconds:
+                return
+            self._next_look.cancel()
+        self._next_look = loop.call_later(seconds, self._look_now)
 
     def _look_now(self) -> None:
         self._next_look = None
@@ -156,9 +188,9 @@ class TabWork:
 
     async def beat(self) -> None:
         """The tab is alive; also when lost hints are found."""
-        if self._worker_id is None:
+        if self._worker_id is None or self._board is None:
             return
-        self._news.set()
+        self._board.check()
         now = time.monotonic()
         if now - self._heard_at < settings.HEARTBEAT_SECONDS - 1:
             return
@@ -196,6 +228,8 @@ class TabWork:
         self._faults = 0
         self._heard_at = time.monotonic()
         self._attendant = asyncio.create_task(self._attend(worker_id))
+        self._board = board_of(self.room_id)
+        self._board.enter(self)
         await self._socket.is_worker(worker_id)
         await self._socket.say(
             WorkWelcome(
@@ -227,6 +261,9 @@ class TabWork:
     async def _leave(self) -> None:
         worker_id, self._worker_id = self._worker_id, None
         self._lease = self._waits = self._upload = None
+        if self._board is not None:
+            self._board.leave(self)
+            self._board = None
         if worker_id is None:
             return
         self._news.set()  # the attendant sees that it is over
@@ -249,7 +286,7 @@ class TabWork:
         at_hand = _at_hand(message)
         if isinstance(own_first := message.get("own_first"), bool):
             await self._put_own_first(own_first)
-        self._waits = at_hand
+        self._waits, self._asked = at_hand, True
         self._news.set()
 
     async def _put_own_first(self, first: bool) -> None:
@@ -270,28 +307,36 @@ class TabWork:
             async with self._lock:
                 if self._worker_id != worker_id:
                     return
-                self._looked_at = time.monotonic()
                 try:
                     await self._look(worker_id)
                 except Exception:
                     log.exception("a tab could not be served; the next beat tries again")
 
     async def _look(self, worker_id: UUID) -> None:
-        try:
-            await database_sync_to_async(tabs.stand)(worker_id, self.client_id)
-        except Problem as problem:
-            await self._dismiss(problem)
-            return
-        if self._lease is not None:
-            if not await database_sync_to_async(tabs.holds)(self._lease):
-                await self._lost(self._lease)
-        elif self._waits is not None:
-            lease, later = await database_sync_to_async(tabs.next_lease)(worker_id)
+        if self._doubted:
+            self._doubted = False
+            try:
+                await database_sync_to_async(tabs.stand)(worker_id, self.client_id)
+            except Problem as problem:
+                await self._dismiss(problem)
+                return
+            if self._lease is not None:
+                if not await database_sync_to_async(tabs.holds)(self._lease):
+                    await self._lost(self._lease)
+                return
+            self._asked = True
+        if self._lease is None and self._waits is not None:
+            asked, self._asked = self._asked, False
+            self._tried = frozenset() if asked else self._seen
+            self._tried_at = time.monotonic()
+            among = None if asked else self._seen
+            lease = await database_sync_to_async(tabs.next_lease)(worker_id, among)
             if lease is not None:
                 await self._hand_out(lease, self._waits)
-            elif later:
-                seconds = fairness.RESERVED.total_seconds() + 0.1
-                asyncio.get_running_loop().call_later(seconds, self.hint)
+            elif asked:
+                self.hint()  # from now on it looks when something opens
+            elif among:
+                self._look_in(TRY_AT_LAST_SECONDS)
 
     async def _hand_out(self, lease: Lease, at_hand: "InMemory") -> None:
         from genqueue import files, handing
@@ -304,6 +349,7 @@ class TabWork:
             return
         except files.FileLostError as error:
             await self._protocol(protocol.fail, lease, Fault.FILE_LOST, str(error), error.name)
+            self._asked = True
             self._news.set()
             return
         parcel = direct.Parcel(b"", [])

@@ -51,15 +51,27 @@ TURNS_KEPT = timedelta(days=1)
 _broker = Breaker("The broker")
 
 
-def open_to(worker: Worker) -> QuerySet[Chunk]:
-    """Pending chunks that this worker may lease: of models that it has, in rooms where it helps.
+def has_open(worker: Worker) -> bool:
+    """Whether there is a chunk that this worker may lease: of models that it has, in rooms where it
+    helps, and not left to others."""
+    chunks, check = _open_to(worker, _Now())
+    return check is not None or chunks.exists()
 
-    A chunk that somebody has failed at may be left to others (`_left_to_others`).
-    """
-    open_chunks = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
-    open_chunks = _less_its_own(worker, open_chunks)
-    left = _left_to_others(worker, open_chunks)
-    return open_chunks.exclude(pk__in=left) if left else open_chunks
+
+def _open_to(worker: Worker, now: "_Now") -> tuple[QuerySet[Chunk], Chunk | None]:
+    """Those but the checks, and of these the oldest."""
+    pending = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
+    checks, left = [], []
+    special = pending.filter(Q(faults__gt=0) | Q(kind=ChunkKind.CHECK))
+    for chunk in special.select_related("job__room", "check_of").order_by("created_at", "pk"):
+        if chunk.check_of is not None and not may_check(worker, chunk.check_of):
+            continue
+        if _is_left_to_others(worker, chunk, now):
+            left.append(chunk.pk)
+        elif chunk.check_of is not None:
+            checks.append(chunk)
+    computed = pending.exclude(kind=ChunkKind.CHECK)
+    return computed.exclude(pk__in=left) if left else computed, next(iter(checks), None)
 
 
 def _of_its_jobs(worker: Worker) -> Q:
@@ -71,17 +83,8 @@ def _of_its_jobs(worker: Worker) -> Q:
     return its if worker.kind == WorkerKind.CELERY else its & Q(job__room__tabs_help=True)
 
 
-def _less_its_own(worker: Worker, chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:
-    """Nobody checks what the same client has handed in; twin of `may_check`."""
-    if worker.kind == WorkerKind.CELERY:
-        return chunks
-    theirs = Q(check_of__client=worker.client) | Q(check_of__second_client=worker.client)
-    undecided = Q(check_of__opinions__gte=MOST_OPINIONS)
-    return chunks.exclude(Q(kind=ChunkKind.CHECK) & (theirs | undecided))
-
-
 def may_check(worker: Worker, check: Check) -> bool:
-    """Twin of `_less_its_own`."""
+    """Nobody checks what the same client has handed in."""
     if worker.kind == WorkerKind.CELERY:
         return True
     decided_by_anybody = check.opinions < MOST_OPINIONS
@@ -95,7 +98,7 @@ def has_checker(check: Check) -> bool:
 
 
 def may_do(worker: Worker, job: Job) -> bool:
-    """Whether this worker helps in the job's room and has its model. Twin of `open_to`."""
+    """Whether this worker helps in the job's room and has its model. Twin of `_of_its_jobs`."""
     if worker.room_id is None:
         helps = job.room.server_helps
     else:
@@ -104,8 +107,8 @@ def may_do(worker: Worker, job: Job) -> bool:
     return helps and job.model in worker.model_names
 
 
-def _left_to_others(worker: Worker, chunks: QuerySet[Chunk]) -> list[int]:
-    """Chunks that this worker does not try while others could.
+def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
+    """Whether this worker does not try this chunk while others could.
 
     - What it has failed at itself: a broken worker is the soonest to ask again, and would fail
       everything.
@@ -113,25 +116,11 @@ def _left_to_others(worker: Worker, chunks: QuerySet[Chunk]) -> list[int]:
       anybody's, and must not be able to fail what others asked for.
     - A young check, for a tab or a helper while one of the server's workers could make it.
     """
-    special = Q(faults__gt=0)
-    if worker.kind != WorkerKind.CELERY:
-        special |= Q(kind=ChunkKind.CHECK, created_at__gt=timezone.now() - TRUSTED_FIRST)
-    found = list(chunks.filter(special).select_related("job__room", "check_of"))
-    if not found:
-        return []
-    ready = Worker.objects.online().filter(state=WorkerState.READY).exclude(pk=worker.pk)
-    others = list(ready)
-    left = []
-    for chunk in found:
-        able = [other for other in others if may_do(other, chunk.job)]
-        if chunk.check_of is not None:
-            able = [other for other in able if may_check(other, chunk.check_of)]
-        if _is_left(worker, chunk, able):
-            left.append(chunk.pk)
-    return left
-
-
-def _is_left(worker: Worker, chunk: Chunk, able: list[Worker]) -> bool:
+    if worker.kind == WorkerKind.CELERY and not chunk.faults:
+        return False
+    able = [other for other in now.besides(worker) if may_do(other, chunk.job)]
+    if chunk.check_of is not None:
+        able = [other for other in able if may_check(other, chunk.check_of)]
     failed_here = chunk.faults > 0 and chunk.worker_id == worker.pk
     last_try = chunk.faults >= settings.MAX_FAULTS - 1
     ours = [other for other in able if other.kind == WorkerKind.CELERY and other.room_id is None]
@@ -143,11 +132,12 @@ def _is_left(worker: Worker, chunk: Chunk, able: list[Worker]) -> bool:
 
 def next_chunk(worker: Worker) -> Chunk | None:
     """The chunk this worker should lease now, or None."""
-    chunks = open_to(worker).select_related("job__room", "image")
-    check = chunks.filter(kind=ChunkKind.CHECK).order_by("created_at", "pk").first()
+    now = _Now()
+    chunks, check = _open_to(worker, now)
     if check is not None:
         return check
-    view = _View(worker)
+    view = _View(worker, chunks, now)
+    chunks = chunks.select_related("job__room", "image")
     if worker.own_first:
         asked_here = _next_of(chunks.filter(job__client=worker.client), worker, view)
         if asked_here is not None:
@@ -158,10 +148,12 @@ def next_chunk(worker: Worker) -> Chunk | None:
 def _next_of(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
     rivals = view.rivals
     own = chunks.filter(image__worker=worker).order_by("-created_at", "-pk").first()
+    if own is None and not chunks.exists():
+        return None
     kept = own is not None and not rivals.take_over(own) and not view.is_late(own, worker.pk)
     if own is not None and kept and view.tail(own) is None:
         return own
-    fresh = _in_order(_fresh(chunks)).first()
+    fresh = view.first_fresh(chunks)
     if own is not None and kept:
         return _needed(chunks, fresh, own, view) or own
     for orphan in _orphans(chunks).order_by("created_at", "pk"):
@@ -254,12 +246,51 @@ class _Computed(NamedTuple):
     leased_at: datetime
 
 
-class _View:
-    """What is left to do, as far as one worker knows, and who had better do it."""
+class _Now:
+    """Who is there and what they compute, read once for a claim."""
 
-    def __init__(self, worker: Worker) -> None:
+    @cached_property
+    def ready(self) -> list[Worker]:
+        return list(Worker.objects.online().filter(state=WorkerState.READY))
+
+    def besides(self, worker: Worker) -> list[Worker]:
+        return [other for other in self.ready if other.pk != worker.pk]
+
+    @cached_property
+    def leased(self) -> dict[UUID, _Computed]:
+        """What is computed, by worker."""
+        leased = Chunk.objects.filter(state=ChunkState.LEASED).order_by()
+        rows = map(_Computed._make, leased.values_list(*_Computed._fields))
+        return {row.worker_id: row for row in rows}
+
+    def idle(self, workers: Iterable[Worker]) -> list[Worker]:
+        """Of these those that hold no lease, nor an image whose next chunk has just become open:
+        such a worker is about to ask by itself."""
+        others = [worker for worker in workers if worker.pk not in self.leased]
+        return [worker for worker in others if worker.pk not in self._keepers] if others else []
+
+    @cached_property
+    def _keepers(self) -> set[UUID]:
+        kept = Chunk.objects.filter(
+            state=ChunkState.PENDING,
+            job__room__paused=False,
+            image__worker__isnull=False,
+            created_at__gte=timezone.now() - RESERVED,
+        ).order_by()
+        return set(kept.values_list("image__worker_id", flat=True))
+
+
+class _View:
+    """What is left to do, as far as one worker knows, and who had better do it.
+
+    chunks: what is open to it.
+    """
+
+    def __init__(self, worker: Worker, chunks: QuerySet[Chunk], now: _Now) -> None:
         self.worker = worker
-        self.rivals = _Rivals(worker)
+        self.rivals = _Rivals(worker, now)
+        self._chunks = chunks
+        self._now = now
         self._tails: dict[tuple[str, Kind, bool], Tail | None] = {}
 
     def is_late(self, chunk: Chunk, by: UUID) -> bool:
@@ -289,7 +320,7 @@ class _View:
             return False
         if keeper is None:
             return chunk.image.state == ImageState.RUNNING
-        return keeper in self._leased or self.is_late(chunk, keeper)
+        return keeper in self._now.leased or self.is_late(chunk, keeper)
 
     def longest(self, chunks: Iterable[Chunk]) -> Chunk | None:
         """The first of those with most left."""
@@ -369,26 +400,21 @@ class _View:
 
     @cached_property
     def _ready(self) -> list[Worker]:
-        return list(
-            Worker.objects.online().filter(state=WorkerState.READY).exclude(pk=self.worker.pk)
-        )
-
-    @cached_property
-    def _leased(self) -> dict[UUID, _Computed]:
-        """What is computed now, by worker."""
-        leased = Chunk.objects.filter(state=ChunkState.LEASED)
-        rows = map(_Computed._make, leased.values_list(*_Computed._fields))
-        return {row.worker_id: row for row in rows}
+        return self._now.besides(self.worker)
 
     @cached_property
     def _computed(self) -> dict[int, _Computed]:
-        of_images = (row for row in self._leased.values() if row.kind != ChunkKind.CHECK)
+        of_images = (row for row in self._now.leased.values() if row.kind != ChunkKind.CHECK)
         return {row.image_id: row for row in of_images if row.image_id is not None}
+
+    def first_fresh(self, chunks: QuerySet[Chunk]) -> Chunk | None:
+        """Of these chunks, whose turn it is."""
+        return _in_order(_fresh(chunks)).first() if self._fresh_kinds else None
 
     @cached_property
     def _fresh_kinds(self) -> list[str]:
         """No more than are enough to know that there are enough."""
-        fresh = _fresh(open_to(self.worker)).values_list("kind", flat=True)
+        fresh = _fresh(self._chunks).order_by().values_list("kind", flat=True)
         return list(fresh[: len(self._ready) + 1])
 
     @cached_property
@@ -421,8 +447,9 @@ class _Rivals:
     one of them has taken something, this one is woken again (`protocol.claim`).
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, now: _Now) -> None:
         self.worker = worker
+        self._now = now
 
     def want(self, chunk: Chunk) -> bool:
         return any(True for _rival in self._for(chunk))
@@ -431,10 +458,11 @@ class _Rivals:
         """Whether one of them takes our own image over: one that has nothing to begin."""
         if chunk.kind != ChunkKind.DENOISE:
             return False  # the latent stays where it is
-        return any(
-            not (_orphans(open_to(rival)) | _fresh(open_to(rival))).exists()
-            for rival in self._for(chunk)
-        )
+        return any(not self._has_something_to_begin(rival) for rival in self._for(chunk))
+
+    def _has_something_to_begin(self, rival: Worker) -> bool:
+        chunks, _check = _open_to(rival, self._now)
+        return (_orphans(chunks) | _fresh(chunks)).exists()
 
     def clearly_faster(self, one: UUID, other: UUID | None, job: Job) -> bool:
         """Compared by steps, of which most of the work is made."""
@@ -451,33 +479,11 @@ class _Rivals:
 
     @cached_property
     def idle(self) -> list[Worker]:
-        return idle_workers(besides=self.worker.pk)
+        return self._now.idle(self._now.besides(self.worker))
 
     @cached_property
     def measured(self) -> speeds.Speeds:
         return speeds.Speeds()
-
-
-def idle_workers(besides: UUID | None = None) -> list[Worker]:
-    """Ready workers that hold no lease, nor an image whose next chunk has just become open: such a
-    worker is about to ask by itself.
-    """
-    ready = Worker.objects.online().filter(state=WorkerState.READY)
-    others = [worker for worker in ready if worker.pk != besides]
-    if not others:
-        return []
-    leased = Chunk.objects.filter(state=ChunkState.LEASED)
-    kept = Chunk.objects.filter(
-        state=ChunkState.PENDING,
-        job__room__paused=False,
-        image__worker__isnull=False,
-        created_at__gte=timezone.now() - RESERVED,
-    )
-    busy = {
-        *leased.values_list("worker_id", flat=True),
-        *kept.values_list("image__worker_id", flat=True),
-    }
-    return [worker for worker in others if worker.pk not in busy]
 
 
 def take_turn(job: Job) -> None:
@@ -507,19 +513,24 @@ def queue_of(worker_id: UUID) -> str:
     return f"work-{worker_id}"
 
 
-def wake_workers(besides: UUID | None = None) -> None:
+def wake_workers(besides: UUID | None = None, job: Job | None = None) -> None:
     """On commit, send a message to every idle Celery worker that could lease something.
 
+    job: whose chunks alone it can be about, with its room.
     besides: a worker that asks again by itself. So do those that load or compute now, when they
     have done, and tabs, whose sockets hear of every change (`rooms.work`). A broker that cannot be
     reached loses the message and nothing else: the sweeper sends another.
     """
-    transaction.on_commit(lambda: _send_wake_ups(besides), robust=True)
+    transaction.on_commit(lambda: _send_wake_ups(besides, job), robust=True)
 
 
-def _send_wake_ups(besides: UUID | None) -> None:
-    for worker in idle_workers(besides):
-        if worker.kind == WorkerKind.CELERY and open_to(worker).exists():
+def _send_wake_ups(besides: UUID | None, job: Job | None) -> None:
+    ready = Worker.objects.online().filter(state=WorkerState.READY, kind=WorkerKind.CELERY)
+    others = [worker for worker in ready if worker.pk != besides]
+    if job is not None:
+        others = [worker for worker in others if may_do(worker, job)]
+    for worker in _Now().idle(others):
+        if has_open(worker):
             wake(worker.pk)
 
 

@@ -95,14 +95,19 @@ class Lease:
 
 
 def claim(worker_id: UUID) -> Lease | None:
-    """The next chunk for this worker, or None when there is none (or the worker is not ready)."""
+    """The next chunk for this worker, or None when there is none (or the worker is not ready).
+
+    It is chosen before the transaction: most who ask get nothing, and would wait for everybody who
+    writes. Who was second to choose a chunk does not move it, and chooses again.
+    """
+    ready = Worker.objects.filter(pk=worker_id, state=WorkerState.READY)
     for _ in range(CLAIM_RACES):
+        worker = ready.first()
+        chunk = fairness.next_chunk(worker) if worker else None
+        if worker is None or chunk is None:
+            return None
         with transaction.atomic():
-            worker = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-            chunk = fairness.next_chunk(worker) if worker else None
-            if worker is None or chunk is None:
-                return None
-            if lock_job(chunk.job_id):
+            if lock_job(chunk.job_id) and ready.exists():
                 lease = _lease(chunk, worker) if not chunk.check_of_id else _check(chunk, worker)
                 if lease is not None:
                     return lease
@@ -181,7 +186,8 @@ def _lease(chunk: Chunk, worker: Worker) -> Lease | None:
     events.announce(job.room_id)
     goes_on = image is not None and image.worker_id == worker.pk
     if not goes_on:
-        fairness.wake_workers(besides=worker.pk)  # who left this to us may take what is next
+        # who left this to us may take what is next
+        fairness.wake_workers(besides=worker.pk, job=chunk.job)
     if goes_on and fairness.is_young(chunk):
         return replace(lease, began_at=chunk.created_at)
     return lease
@@ -293,7 +299,7 @@ def complete(lease: Lease, result: bytes, seconds: float, received: int = 0, sen
         if lease.kind == ChunkKind.DENOISE:
             finishing.count(steps_done=lease.stop - lease.start)
         finishing.finish_ready(job)
-        fairness.wake_workers(besides=lease.worker_id)
+        fairness.wake_workers(besides=lease.worker_id, job=job)
 
 
 def _stored(lease: Lease, result: bytes) -> str:

@@ -9,6 +9,7 @@ by somebody else (`checks`).
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -29,6 +30,7 @@ from genqueue.protocol import Lease
 from genqueue.transitions import ChunkState, WorkerState
 
 MOST_PACKAGES: Final = 8
+MOST_OPEN_KNOWN: Final = 100
 
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
@@ -159,15 +161,48 @@ def holds(lease: Lease) -> bool:
     return rows.exists()
 
 
-def next_lease(worker_id: UUID) -> tuple[Lease | None, bool]:
-    """The next chunk for this tab, and, without one, whether something open was left to a faster
-    worker, which may not come.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What concerns the workers of a room at one moment.
 
-    It looks before it claims: most changes in a room are nothing for this tab, and a claim would
-    wait for everybody who writes.
+    ready: those that may lease.  leased: chunk, attempt and worker.
+    open: chunk and attempt of what somebody may lease, the newest ones; not everybody may.
+    kept: those that wait for who computes their image, and is about to ask.
     """
-    row = Worker.objects.filter(pk=worker_id, state=WorkerState.READY).first()
-    if row is None or not fairness.open_to(row).exists():
-        return None, False
-    lease = protocol.claim(worker_id)
-    return lease, lease is None
+
+    ready: frozenset[UUID]
+    leased: frozenset[tuple[int, int, UUID]]
+    open: frozenset[tuple[int, int]]
+    kept: frozenset[tuple[int, int]]
+
+
+def standing(room_id: str) -> Standing:
+    ready = Worker.objects.filter(room_id=room_id, state=WorkerState.READY).order_by()
+    live = Chunk.objects.filter(job__room_id=room_id).order_by("-pk")
+    leased = live.filter(state=ChunkState.LEASED, worker__isnull=False)
+    pending = live.filter(state=ChunkState.PENDING)
+    rows = pending.values_list("pk", "attempt", "image__worker_id", "created_at")
+    young_since = timezone.now() - fairness.RESERVED
+    opened = {
+        (pk, attempt): keeper is not None and created_at >= young_since
+        for pk, attempt, keeper, created_at in rows[:MOST_OPEN_KNOWN]
+    }
+    return Standing(
+        ready=frozenset(ready.values_list("pk", flat=True)),
+        leased=frozenset(leased.values_list("pk", "attempt", "worker_id")),
+        open=frozenset(chunk for chunk, kept in opened.items() if not kept),
+        kept=frozenset(chunk for chunk, kept in opened.items() if kept),
+    )
+
+
+def next_lease(worker_id: UUID, among: Collection[tuple[int, int]] | None = None) -> Lease | None:
+    """The next chunk for this tab.
+
+    among: what was open when somebody looked, chunk and attempt; when all of it has been taken
+    since, there is nothing.
+    """
+    if among is not None:
+        looked_at = Chunk.objects.filter(pk__in=[pk for pk, _attempt in among])
+        if not looked_at.filter(state=ChunkState.PENDING).exists():
+            return None
+    return protocol.claim(worker_id)

@@ -116,7 +116,7 @@ class CeleryWorker:
                 finally:
                     self._lease = None
             row = Worker.objects.filter(pk=self.id).first()
-            if row is None or not fairness.open_to(row).exists():
+            if row is None or not fairness.has_open(row):
                 return
             if lease is None:
                 self._ask_later()

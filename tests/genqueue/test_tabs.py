@@ -2,9 +2,9 @@
 
 import pytest
 
-from genqueue import actions, protocol, tabs
+from genqueue import actions, departure, protocol, tabs
 from genqueue.faults import Fault
-from genqueue.models import Chunk, Job, Room, Worker
+from genqueue.models import Chunk, Job, Room
 from genqueue.representation import job_as_json, room_as_json
 from tests.genqueue.conftest import Hand, measured, new_worker, settings_of
 
@@ -166,6 +166,38 @@ def test_a_looking_tab_writes_nothing_while_there_is_nothing_to_do(
     alice, bob, django_assert_num_queries
 ):
     tab = tab_of(bob)
-    with django_assert_num_queries(3):  # its row, faulty chunks, open ones
-        assert tabs.next_lease(tab.id) == (None, False)
-    assert Worker.objects.get(pk=tab.id).state == "ready"
+    with django_assert_num_queries(4) as asked:  # its row, faulty chunks, own ones, any
+        assert tabs.next_lease(tab.id) is None
+    assert all(query["sql"].startswith("SELECT") for query in asked.captured_queries)
+
+
+def test_what_was_open_and_is_taken_since_costs_a_looking_tab_one_query(
+    alice, bob, django_assert_num_queries
+):
+    submit(alice)
+    first, second = tab_of(alice), tab_of(bob)
+    seen = tabs.standing("kitchen")
+    assert len(seen.open) == 1
+    assert tabs.next_lease(first.id, seen.open) is not None
+    with django_assert_num_queries(1):
+        assert tabs.next_lease(second.id, seen.open) is None
+
+
+def test_the_standing_of_a_room_is_that_of_its_workers(alice, bob):
+    submit(alice)
+    first, second = tab_of(alice), tab_of(bob)
+    tab_of(bob, room="attic")
+    lease = first.claim()
+    now = tabs.standing("kitchen")
+    assert now.ready == {first.id, second.id}
+    assert now.leased == {(lease.chunk_id, lease.attempt, first.id)}
+    assert (now.open, now.kept) == (frozenset(), frozenset())
+    departure.worker_is_gone(first.id, crashed=False)
+    now = tabs.standing("kitchen")
+    assert (now.ready, now.leased) == ({second.id}, frozenset())
+    assert now.open == {(lease.chunk_id, lease.attempt + 1)}
+    second.do_next()  # the encoding, which is checked; it goes on with the image
+    now = tabs.standing("kitchen")
+    kinds = dict(Chunk.objects.values_list("pk", "kind"))
+    assert [kinds[pk] for pk, _attempt in now.open] == ["check"]
+    assert [kinds[pk] for pk, _attempt in now.kept] == ["denoise"]

@@ -31,6 +31,5 @@ async def test_a_page_that_is_leaving_keeps_no_other_from_hearing(kitchen):
     for page in [*pages[:4], Page(leaves=True), *pages[4:]]:
         feed._subscribers.add(page)
     feed.hint(room=True, peers=True)
-    assert feed._reading is not None
-    await feed._reading
+    await feed._reader.read_now()
     assert [page.heard for page in pages] == [["room", "peers"]] * 8

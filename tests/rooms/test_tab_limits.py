@@ -167,7 +167,7 @@ async def test_the_last_try_is_the_servers_so_that_tabs_cannot_fail_a_job(tab, a
     assert (chunk.state, chunk.faults) == ("pending", 2)
     async with tab(alice) as third:
         row = await Worker.objects.aget(pk=third.worker)
-        assert not await sync_to_async(lambda: fairness.open_to(row).exists())()
+        assert not await sync_to_async(lambda: fairness.has_open(row))()
     lease = await sync_to_async(protocol.claim)(server.pk)
     assert lease.job_id == job.pk
 

@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 from playwright.sync_api import Browser, Error
 
+from tests.genqueue.processes import free_port
 from tests.js.room.relays import CarelessRelay
 from tests.js.room.tabs import Tab, Tabs, all_meet
 from tests.relay import BareRelay
@@ -41,6 +42,18 @@ def test_a_page_of_the_site_and_an_exported_one_meet_and_say_who_they_are(
     exported.run("network.announce({ about: { speed: 4 } })")
     served.waits("log.some(({ what, about }) => what === 'change' && about.speed === 4)")
     served.waits("network.peers[0].roundTripMs > 0")
+
+
+def test_who_share_one_relay_that_lives_meet_whatever_the_others_do(
+    tabs: Tabs, relay: BareRelay, careless_relay: CarelessRelay
+) -> None:
+    dead = f"ws://127.0.0.1:{free_port()}/"
+    ann = tabs.open().join(room=ROOM, relays=[dead, relay.url])
+    bob = tabs.open().join(room=ROOM, relays=[relay.url, careless_relay.url])
+    eve = tabs.open().join(room=ROOM, relays=[careless_relay.url, dead])
+    bob.meets(ann, eve)
+    assert (ann.peers(), eve.peers()) == ({bob.id}, {bob.id})  # these two share none that lives
+    assert ann.run("return network.state.signalling") == "open"
 
 
 def test_messages_arrive_in_order_and_only_what_is_one_is_sent(two: list[Tab]) -> None:

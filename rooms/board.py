@@ -1,0 +1,67 @@
+"""What the workers of a room are looked after by, read once for all of them and process.
+
+Every step of every image is a hint to every socket. What they ask then is the same: whether their
+lease still holds, whether they are workers still, whether something is open. So it is read for all
+of them together, and each asks for itself only where the answer may concern it.
+"""
+
+import asyncio
+import time
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+
+from genqueue import tabs
+from genqueue.tabs import Standing
+from rooms.reading import Reader
+
+CHECK_SECONDS = 2.0
+
+
+class Looker(Protocol):
+    def look_at(self, now: Standing) -> None: ...
+
+
+class Board:
+    """Lives while it has lookers; `board_of` makes it, `leave` drops it."""
+
+    def __init__(self, room_id: str) -> None:
+        self.room_id = room_id
+        self._lookers: set[Looker] = set()
+        self._reader = Reader(f"who works in room {room_id}", self._read)
+        self._read_at = 0.0
+
+    def enter(self, looker: Looker) -> None:
+        self._lookers.add(looker)
+
+    def leave(self, looker: Looker) -> None:
+        self._lookers.discard(looker)
+        if not self._lookers and _boards().get(self.room_id) is self:
+            del _boards()[self.room_id]
+
+    def hint(self) -> None:
+        """Something may have changed."""
+        self._reader.hint()
+
+    def check(self) -> None:
+        """Read it although nobody hinted, at most every 2 s: this is what finds lost hints."""
+        if time.monotonic() - self._read_at >= CHECK_SECONDS:
+            self.hint()
+
+    async def _read(self) -> None:
+        self._read_at = time.monotonic()
+        now = await database_sync_to_async(tabs.standing)(self.room_id)
+        for looker in list(self._lookers):
+            looker.look_at(now)
+
+
+_all_boards: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Board]] = WeakKeyDictionary()
+
+
+def _boards() -> dict[str, Board]:
+    return _all_boards.setdefault(asyncio.get_running_loop(), {})
+
+
+def board_of(room_id: str) -> Board:
+    return _boards().setdefault(room_id, Board(room_id))
