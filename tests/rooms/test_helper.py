@@ -403,12 +403,17 @@ def test_a_token_opens_its_own_room_only(site, helper, kitchen):
         assert line.hear()[0]["type"] == "work.welcome"
 
 
-def test_the_command_joins_computes_and_leaves_when_asked(site, kitchen, alice, model):
+@pytest.mark.parametrize(
+    ("backend", "device", "kernels"), [("torch", "cpu", ""), ("wgpu", "wgpu ", "few ")]
+)
+def test_the_command_joins_computes_and_leaves_when_asked(
+    site, kitchen, alice, model, backend, device, kernels
+):
     job = ask(alice)
     process = subprocess.Popen(
         [
             sys.executable, "manage.py", "helper", f"{site.url}/rooms/kitchen/",
-            "--name", "attic", "--model", str(model), "--backend", "torch",
+            "--name", "attic", "--model", str(model), "--backend", backend,
         ],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -419,7 +424,13 @@ def test_the_command_joins_computes_and_leaves_when_asked(site, kitchen, alice, 
     finally:
         process.kill()
     assert process.returncode == 0, said
-    assert "Computing for kitchen on cpu" in said
+    assert f"Computing for kitchen on {device}" in said
+    row = Worker.objects.get()
+    assert row.device.startswith(device)
+    assert row.kernels[:4] == kernels
+    assert row.variant == "f32"
+    done = Chunk.objects.filter(job=job, state="done").values_list("kernels", flat=True)
+    assert set(done) == {row.kernels}
     assert said.rstrip().endswith("Left the room.")
 
 
