@@ -56,8 +56,10 @@ def skipped_last_step(liar: Liar, asked: Steps) -> Array:
 
 
 def stale_latent(liar: Liar, asked: Steps) -> Array:
-    """From where the range before it began; the first one is honest."""
-    old = asked["latent"] if liar.last_given is None or not asked["start"] else liar.last_given
+    """From where the range before it began; the first one of a size or picture is honest."""
+    old = liar.last_given
+    if old is None or not asked["start"] or old.shape != asked["latent"].shape:
+        old = asked["latent"]
     return liar.honest.denoise(**{**asked, "latent": old})
 
 

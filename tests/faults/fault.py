@@ -45,7 +45,7 @@ def lots_of(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{counting.seed()} {request.node.name}")
 
 
-def injected(request: pytest.FixtureRequest, fault: Fault[Any], moment: str) -> None:
-    """The fault was made: it counts."""
-    request.node.user_properties.append((counting.PROPERTY, fault.name))
-    print(f"{fault.name} at {moment}; FAULT_SEED={counting.seed()}")
+def injected(request: pytest.FixtureRequest, name: str, moment: str) -> None:
+    """The fault of this name was made: it counts."""
+    request.node.user_properties.append((counting.PROPERTY, name))
+    print(f"{name} at {moment}; FAULT_SEED={counting.seed()}")

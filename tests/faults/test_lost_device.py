@@ -7,12 +7,14 @@ step that came out, on a new device.
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Worker, expect
 
 from diffusion.settings import Settings
 from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.faults.fault import Fault, each_time, injected, lots_of
+from tests.faults.reference import PROMPT, Reference
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import relay
 from tests.js.test_exported_room import host, model, saved
@@ -20,8 +22,18 @@ from tests.js.test_exported_room import host, model, saved
 __all__ = ["host", "model", "relay"]
 
 PATIENCE_MS = 240_000  # the software GPU takes seconds for each pipeline, and makes all twice
-PROMPT, STEPS, SEED = "a rocket", 40, 7
+STEPS, SEED = 40, 7
+LATENTS = 0.02  # relative L2 of f16 from diffusers' f32
 
+# Every latent that the page hands its engine to decode
+KEEP_LATENTS = """() => {
+  const { postMessage } = Worker.prototype;
+  window.decoded = [];
+  Worker.prototype.postMessage = function (message, ...more) {
+    if (message?.call === 'decode') decoded.push([...message.request.latent]);
+    return postMessage.call(this, message, ...more);
+  };
+}"""
 # In the engine's Worker
 REMEMBER_THE_DEVICE = """() => {
   const { createCommandEncoder } = GPUDevice.prototype;
@@ -51,6 +63,7 @@ def test_the_picture_goes_on_with_a_new_device(browser, host, model, fault, numb
     page = browser.new_context().new_page()
     page.set_default_timeout(PATIENCE_MS)
     listen_for_errors(page, errors)
+    page.add_init_script(f"({KEEP_LATENTS})()")
     with page.expect_event("worker", is_engine) as found:
         page.goto(f"{host.url}room.html?allow-software-gpu=1#kitchen")
     engine = found.value
@@ -63,8 +76,12 @@ def test_the_picture_goes_on_with_a_new_device(browser, host, model, fault, numb
         "step => document.querySelector('#queue progress')?.value >= step", arg=step
     )
     fault.make(engine)
-    injected(request, fault, f"step {step} of {STEPS}")
+    injected(request, fault.name, f"step {step} of {STEPS}")
     expect(page.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
+    [latent] = page.evaluate("decoded")
+    reference = Reference(model.path)
+    latent = np.asarray(latent, np.float32).reshape(reference.latent(SEED, STEPS).shape)
+    assert reference.distance(latent, SEED, STEPS) <= LATENTS
     wanted = Settings(PROMPT, "tiny", 64, 64, steps=STEPS, guidance=4.0, seed=SEED)
     assert decibels(pixels(saved(page)), made_by_torch(model.path, wanted)) >= 38
     expect(said).to_have_text(re.compile("^Ready on .*: waiting for work."))

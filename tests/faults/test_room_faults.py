@@ -115,7 +115,7 @@ def test_the_picture_is_there_and_diffusers_whatever_happens(room, fault, number
     seed = room.asks(asker)
     moment = room.until(asker, seed, lots.random())
     fault.make(room, lots)
-    injected(request, fault, moment)
+    injected(request, fault.name, moment)
     room.holds()
     fault.after(room)
     room.ends()

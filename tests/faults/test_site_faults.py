@@ -143,5 +143,5 @@ def test_the_picture_is_diffusers_and_each_step_is_handed_in_once(running, fault
     job = running.asks()
     moment = running.until(job, lots.random())
     fault.make(running, lots)
-    injected(request, fault, moment)
+    injected(request, fault.name, moment)
     running.holds(job)

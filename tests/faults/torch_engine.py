@@ -26,7 +26,8 @@ ENGINE = """
     const answer = await fetch('/torch', { method: 'POST', body });
     return fromBytes(new Uint8Array(await answer.arrayBuffer()));
   };
-  const preview = { width: 8, height: 8, rgba: new Uint8ClampedArray(256).fill(255) };
+  const previewOf = ([, height, width]) =>
+    ({ width, height, rgba: new Uint8ClampedArray(4 * width * height).fill(255) });
   const textsOf = (conditioning) => Object.fromEntries(Object.entries(conditioning).map(
     ([half, { features, tokens }]) => [half,
       { shape: [tokens, tokens ? features.length / tokens : options.model.text_dim],
@@ -57,7 +58,7 @@ ENGINE = """
         signal.throwIfAborted();
         latent = made.latent.data;
         this.steps += stride;
-        onStep({ step: step + stride, latent, preview });
+        onStep({ step: step + stride, latent, preview: previewOf(shape) });
       }
       return latent;
     }

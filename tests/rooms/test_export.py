@@ -258,9 +258,17 @@ def test_what_github_pages_publishes_is_what_this_makes(tmp_path):
     assert len(used) == 4
     assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
     out = tmp_path / "published"
-    venv = sys.prefix  # with all that `make export` would install
+    venv = sys.prefix  # with all that `make export` would install, and what it would not
     told = [f"EXPORT_TO={out}", f"VENV={venv}", "-o", f"{venv}/export.stamp"]
-    environment = os.environ | {"P2PWEB_DATA_DIR": str(tmp_path / "data")}
+    [left_out] = re.findall(r"grep -Ev '\^\((.*)\)=='", (ROOT / "Makefile").read_text())
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    for package in left_out.split("|"):
+        (missing / f"{package}.py").write_text("raise ImportError('it is not installed')")
+    environment = os.environ | {
+        "P2PWEB_DATA_DIR": str(tmp_path / "data"),
+        "PYTHONPATH": str(missing),
+    }
     subprocess.run([*command.split(), *told], cwd=ROOT, env=environment, check=True)
     [entry] = json.loads((out / "packages.json").read_text())["packages"]
     assert (entry["model"], entry["variant"]) == ("prx-emoji", "f16")

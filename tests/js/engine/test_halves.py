@@ -1,12 +1,22 @@
 """Guidance halves on two engines in one browser, each with a device and a Worker of its own: the
 latents of one engine, and torch's."""
 
+import base64
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from queue import SimpleQueue
+
 import numpy as np
 import pytest
+from playwright.sync_api import Page
 
-from diffusion.halves import advanced
+from diffusion.backends.wgpu_backend import open_wgpu
+from diffusion.backends.wgpu_device import Device
+from diffusion.halves import advanced, denoise_half
 from diffusion.noise import initial_noise
 from tests.browser import webgpu_chromium
+from tests.diffusion.plan.conftest import device
 from tests.js.engine.gpu import (
     Array,
     Call,
@@ -20,7 +30,9 @@ from tests.js.engine.gpu import (
 )
 from tests.js.engine.package_host import PackageHost
 
-__all__ = ["gpu", "gpu_page", "host", "packages", "webgpu_chromium"]
+__all__ = ["device", "gpu", "gpu_page", "host", "packages", "webgpu_chromium"]
+
+Answer = Callable[[str], str]
 
 MODEL = "odd"
 SHAPE = 16, 8, 8
@@ -117,6 +129,75 @@ def test_f16_and_f32_make_one_picture_together(
     assert one == two  # to the last bit, whatever the devices round
     assert 0 < distance(decoded(one, *SHAPE), theirs) < close
     assert rest == [STEPS, STEPS, 1 + STEPS]
+
+
+@pytest.fixture(scope="module")
+def answers(gpu_page: Page) -> list[Answer]:
+    """What the page is answered when it gives a velocity: the last of these does it."""
+    answers: list[Answer] = []
+    gpu_page.expose_function("given", lambda velocity: answers[-1](velocity))
+    return answers
+
+
+# The first name is the tab's packing, the second one what computes elsewhere
+@pytest.mark.parametrize(
+    ("tab", "elsewhere", "close"),
+    [
+        ("f32", "torch", F32),
+        ("f16", "torch", F16),
+        ("f32", "wgpu f16", F16),
+        ("f16", "wgpu f16", F16),
+    ],
+)
+def test_a_tab_and_another_kind_of_worker_make_one_picture_together(
+    pages: Call, answers: list[Answer], packages: Packages, device: Device, theirs: Array,
+    tab: str, elsewhere: str, close: float,
+) -> None:  # fmt: skip
+    """WebGPU here, torch or wgpu there, a velocity to and fro every step."""
+    sent: dict[str, SimpleQueue[Array]] = {"tab": SimpleQueue(), "elsewhere": SimpleQueue()}
+
+    def given(velocity: str) -> str:
+        sent["tab"].put(decoded(velocity, *SHAPE))
+        return base64.b64encode(sent["elsewhere"].get(timeout=60).tobytes()).decode()
+
+    def exchange(step: int, velocity: Array) -> Array:
+        sent["elsewhere"].put(velocity)
+        return sent["tab"].get(timeout=60)
+
+    noise = initial_noise(SEED, SHAPE)
+
+    def compute() -> Array:
+        torch = packages.torch(MODEL)
+        texts = torch.encode(PROMPT, NEGATIVE, GUIDANCE)
+        if elsewhere == "torch":
+            return half_of(torch, texts)
+        with closing(open_wgpu(torch.folder, device, variant="f16")) as backend:
+            return half_of(backend, texts)
+
+    def half_of(backend, texts) -> Array:
+        latent, done = denoise_half(
+            backend, {"negative": texts["negative"]}, noise, half="negative",
+            steps=STEPS, guidance=GUIDANCE, start=0, stop=STEPS, exchange=exchange,
+        )  # fmt: skip
+        assert done == STEPS
+        return latent
+
+    answers.append(given)
+    body = f"""
+    const done = await {tab}.denoiseHalf(
+      {{ ...run, latent: floats(args[0]), half: 'prompt',
+         conditioning: {{ prompt: texts.prompt }} }},
+      {{ exchange: async ({{ velocity }}) => floats(await given(base64(velocity))) }});
+    return [base64(done.latent), done.step];
+    """
+    with ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(compute)
+        made, step = pages(body, base64.b64encode(noise.tobytes()).decode())
+        there = computing.result()
+    here = decoded(made, *SHAPE)
+    assert step == STEPS
+    assert np.array_equal(here, there)  # to the last bit, whatever computes a half
+    assert 0 < distance(here, theirs) < close
 
 
 def test_it_goes_on_alone_from_the_step_at_which_the_other_half_stayed_away(
