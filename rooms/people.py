@@ -5,7 +5,7 @@ Twin of static/js/page/people.js; see rooms.slots.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, isqrt
 
 from rooms.slots import Json, Slots, Viewer, newest_first, person, tenths, worker_name
 
@@ -162,8 +162,17 @@ def _facts(worker: Json | None, shares: Shares, away: str | None) -> str | None:
     known: list[str | None] = [away]
     if worker is not None:
         device = worker["device"] or "device not known yet"
-        known = [device, speed_words(worker["seconds_a_step"]), shares.words(worker["id"]), away]
+        speed, lack = speed_words(worker["seconds_a_step"]), _lack(worker["lacks"])
+        known = [device, speed, lack, shares.words(worker["id"]), away]
     return " · ".join(one for one in known if one) or None
+
+
+def _lack(lacks: Json) -> str | None:
+    """Others do what it has too little memory for."""
+    pictures = [pixels for kind, pixels in lacks.items() if kind != "encode"]
+    if pictures:
+        return f"too little memory for {isqrt(min(pictures))} px"
+    return "too little memory for prompts" if lacks else None
 
 
 def speed_words(seconds: float | None) -> str | None:

@@ -547,23 +547,26 @@ class TabWork:
             return True
         return False
 
-    async def _protocol(self, call: Callable[..., None], *arguments: object) -> None:
+    async def _protocol(self, call: Callable[..., T], *arguments: object) -> T | None:
         """A call that ends a lease, which may have ended already."""
         try:
-            await database_sync_to_async(call)(*arguments)
+            return await database_sync_to_async(call)(*arguments)  # type: ignore[no-any-return]
         except LeaseLostError:
             log.info("the lease had ended already")
         except (DatabaseError, InterfaceError):
             log.exception("a lease of a tab runs out by itself")
+        return None
 
     async def _end_with_fault(
         self, lease: Lease, fault: Fault, detail: str, code: str = ""
     ) -> None:
         """code: of the `work.lost` that says so; none where the tab knows."""
         self._lease = None
-        await self._protocol(protocol.fail, lease, fault, detail)
+        counts = await self._protocol(protocol.fail, lease, fault, detail)
         if code:
             await self._say_lost(lease.chunk_id, lease.attempt, code)
+        if counts is False:
+            return  # it has too little memory for this one, which says nothing of others
         self._faults += 1
         if self._faults >= MOST_FAULTS_IN_A_ROW:
             detail = "Nothing that this tab began came to a good end, so others do it now."

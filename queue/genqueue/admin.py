@@ -207,8 +207,8 @@ class ShutOutAdmin(ReadOnly):
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly):
     list_display = (
-        "name", "kind", "state", "device", "variant", "kernels", "software", "own_first", "room",
-        "chunks_done", "steps_done", "valid", "last_seen_at",
+        "name", "kind", "state", "device", "variant", "kernels", "software", "lacks", "own_first",
+        "room", "chunks_done", "steps_done", "valid", "last_seen_at",
     )  # fmt: skip
     list_filter = ("state", "kind", "software", "own_first")
     search_fields = ("name", "device", "host")

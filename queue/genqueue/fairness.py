@@ -29,7 +29,7 @@ from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from genqueue import speeds
+from genqueue import memory, speeds
 from genqueue.breaker import Breaker
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
@@ -63,6 +63,8 @@ def _open_to(worker: Worker, now: "_Now") -> tuple[QuerySet[Chunk], Chunk | None
     pending = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
     checks, left = [], []
     special = pending.filter(Q(faults__gt=0) | Q(kind=ChunkKind.CHECK))
+    if worker.lacks:
+        special |= memory.too_large(worker, pending)
     for chunk in special.select_related("job__room", "check_of").order_by("created_at", "pk"):
         if chunk.check_of is not None and not may_check(worker, chunk.check_of):
             continue
@@ -112,15 +114,20 @@ def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
 
     - What it has failed at itself: a broken worker is the soonest to ask again, and would fail
       everything.
+    - What it had too little memory for. What it has room for, it leaves to nobody who has not: two
+      would leave it to each other.
     - The last try, for a tab or a helper while one of the server's workers could do it: they are
       anybody's, and must not be able to fail what others asked for.
     - A young check, for a tab or a helper while one of the server's workers could make it.
     """
-    if worker.kind == WorkerKind.CELERY and not chunk.faults:
+    room = memory.has_room(worker, chunk)
+    if worker.kind == WorkerKind.CELERY and not chunk.faults and room:
         return False
-    able = [other for other in now.besides(worker) if may_do(other, chunk.job)]
-    if chunk.check_of is not None:
-        able = [other for other in able if may_check(other, chunk.check_of)]
+    able = _able_besides(worker, chunk, now)
+    with_room = [other for other in able if memory.has_room(other, chunk)]
+    if not room and with_room:
+        return True
+    able = with_room if room else able
     failed_here = chunk.faults > 0 and chunk.worker_id == worker.pk
     last_try = chunk.faults >= settings.MAX_FAULTS - 1
     ours = [other for other in able if other.kind == WorkerKind.CELERY and other.room_id is None]
@@ -128,6 +135,17 @@ def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
         return failed_here and bool(ours if last_try else able)  # the last try is left to us
     young = chunk.kind == ChunkKind.CHECK and timezone.now() - chunk.created_at < TRUSTED_FIRST
     return bool(ours and (last_try or young)) or (failed_here and bool(able))
+
+
+def _able_besides(worker: Worker, chunk: Chunk, now: "_Now") -> list[Worker]:
+    able = [other for other in now.besides(worker) if may_do(other, chunk.job)]
+    check = chunk.check_of
+    return able if check is None else [other for other in able if may_check(other, check)]
+
+
+def others_have_room(worker: Worker, chunk: Chunk) -> bool:
+    """Whether somebody else is here who may do it, and had not too little memory for it."""
+    return any(memory.has_room(other, chunk) for other in _able_besides(worker, chunk, _Now()))
 
 
 class Next(NamedTuple):
@@ -496,7 +514,7 @@ class _Rivals:
     def _for(self, chunk: Chunk) -> Iterator[Worker]:
         if is_young(chunk):
             for rival in self.idle:
-                able = may_do(rival, chunk.job)
+                able = may_do(rival, chunk.job) and memory.has_room(rival, chunk)
                 if able and self.clearly_faster(rival.pk, self.worker.pk, chunk.job):
                     yield rival
 

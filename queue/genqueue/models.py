@@ -147,6 +147,10 @@ class Worker(models.Model):
     kernels = models.CharField(
         max_length=120, blank=True, help_text="variants of WebGPU kernels; empty: it has none"
     )
+    lacks = models.JSONField(
+        default=dict, blank=True,
+        help_text="pixels of the smallest picture for which it had too little memory, by kind",
+    )  # fmt: skip
     token_hash = models.CharField(max_length=64, blank=True)
     network = models.CharField(
         max_length=32, blank=True, help_text="hash of the network that a tab or helper came from"

@@ -32,6 +32,7 @@ from genqueue import (
     files,
     finishing,
     lost_files,
+    memory,
     speeds,
     timeline,
     verdicts,
@@ -408,13 +409,14 @@ def _decoded(lease: Lease, picture: str, seconds: float) -> None:
     assert kept, "an image runs as long as its chunk is leased"
 
 
-def fail(lease: Lease, fault: Fault, detail: str = "", lost: str = "") -> None:
+def fail(lease: Lease, fault: Fault, detail: str = "", lost: str = "") -> bool:
     """The worker could not compute the chunk: try again, until the third fault.
 
     detail: for the admin, never for clients.  lost: of FILE_LOST the name of the file, where it is
-    known; at the second time what was in it is made once more.  Raises LeaseLostError.
+    known; at the second time what was in it is made once more.  Whether it counts: too little
+    memory does not while others may have more.  Raises LeaseLostError.
     """
-    _give_up(lease, fault, detail, lost)
+    return _give_up(lease, fault, detail, lost)
 
 
 def release(lease: Lease) -> None:
@@ -422,23 +424,36 @@ def release(lease: Lease) -> None:
     _give_up(lease, None, "")
 
 
-def _give_up(lease: Lease, fault: Fault | None, detail: str, lost: str = "") -> None:
+def _give_up(lease: Lease, fault: Fault | None, detail: str, lost: str = "") -> bool:
     with transaction.atomic():
         lock_job(lease.job_id)
         held = Chunk.objects.filter(pk=lease.chunk_id, state=ChunkState.LEASED, **lease.fence)
-        chunk = held.select_related("image__job").first()
+        chunk = held.select_related("image__job", "job__room", "check_of", "worker").first()
         if chunk is None:
             raise LeaseLostError
+        if fault is Fault.OUT_OF_MEMORY and _others_have_room(chunk):
+            _return_chunk(chunk, fault, detail, counts=False)
+            return False
         again = fault is Fault.FILE_LOST and lost_files.may_be_made_again(chunk)
         _return_chunk(chunk, fault, detail, again=again)
         if not again:
-            return
+            return fault is not None
         if lost == lease.conditioning if lost else lease.latent is None:
             take_back(lost_files.leased(lease.job_id))
             lost_files.encode_again(lease.job_id)
         else:
             assert chunk.image is not None, "checked by may_be_made_again"
             lost_files.go_back(chunk.image, lease.latent or "")
+    return True
+
+
+def _others_have_room(chunk: Chunk) -> bool:
+    """Whether it is news that its worker has too little memory, and somebody is here who may have
+    more."""
+    worker = chunk.worker
+    if worker is None or not memory.note_lack(worker, chunk):
+        return False
+    return fairness.others_have_room(worker, chunk)
 
 
 def lack_model(lease: Lease) -> None:
@@ -489,16 +504,18 @@ def _return_chunk(
     late_at: datetime | None = None,
     *,
     again: bool = False,
+    counts: bool = True,
 ) -> bool:
     """leased -> pending, or failed after too many faults. The job is locked.
 
-    again: what it lacked is made once more, and faults are counted anew.
+    again: what it lacked is made once more, and faults are counted anew. counts: whether this one
+    is counted.
     """
     fence: dict[str, object] = {"attempt": chunk.attempt, "worker_id": chunk.worker_id}
     if late_at is not None:
         fence["deadline__lt"] = late_at
-    faults = 0 if again else chunk.faults + (fault is not None)
-    failed = fault is not None and faults >= site.MAX_FAULTS
+    faults = 0 if again else chunk.faults + (fault is not None and counts)
+    failed = fault is not None and counts and faults >= site.MAX_FAULTS
     now = timezone.now()
     moved = move(
         Chunk,

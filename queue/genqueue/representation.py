@@ -81,6 +81,7 @@ def room_workers(room: Room | None) -> list[RoomWorkerJson]:
             state=worker.state,  # type: ignore[typeddict-item]
             seconds_a_step=speeds.get(worker.pk),
             at_work=at_work.get(worker.pk),
+            lacks=worker.lacks,
         )
         for worker in workers
     ]

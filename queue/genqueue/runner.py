@@ -229,7 +229,7 @@ def remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
         memory.popitem(last=False)
 
 
-def _unless_lost(report: Callable[[], None]) -> None:
+def _unless_lost(report: Callable[[], object]) -> None:
     try:
         report()
     except LeaseLostError:

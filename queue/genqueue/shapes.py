@@ -38,6 +38,9 @@ class RoomWorkerJson(WorkerJson):
     """As it was measured last, with all that others wait for; null before its first steps."""
     at_work: "AtWorkJson | None"
     """What it computes of this room at this moment."""
+    lacks: dict[str, int]
+    """By kind of chunk the pixels of the smallest picture for which it had too little memory; 1 of
+    `encode`."""
 
 
 @shape

@@ -68,7 +68,7 @@ class CeleryWorker:
         now = timezone.now()
         here: dict[str, Any] = {
             "name": self.name, "host": socket.gethostname(), "pid": os.getpid(),
-            "model_names": models_here(), "last_seen_at": now, "started_at": now,
+            "model_names": models_here(), "last_seen_at": now, "started_at": now, "lacks": {},
         }  # fmt: skip
         row, _new = Worker.objects.get_or_create(pk=self.id, defaults=here)
         if row.state != WorkerState.LOADING:  # in one write: a silent worker's state is not shown

@@ -145,6 +145,7 @@ class Player:
         wanted = settings_of(
             prompt="a rocket", model=call.get("model", "tiny"), steps=call.get("steps", 8),
             num_images=call.get("images", 1), seed=call.get("seed", 7),
+            width=call.get("side", 64), height=call.get("side", 64),
         )  # fmt: skip
         job, _token = actions.submit_job(ROOM, call["by"], wanted)
         self.jobs[call["job"]] = job.pk

@@ -239,10 +239,19 @@ class TestACheckpoint:
 
 class TestFaults:
     def test_send_the_chunk_round_again_with_the_next_attempt(self, job, worker, other):
-        protocol.fail(worker.claim(), Fault.OUT_OF_MEMORY)
+        assert protocol.fail(worker.claim(), Fault.COMPUTATION_FAILED)
         lease = other.claim()
         assert lease.attempt == 1
         assert chunk_of(lease).faults == 1
+
+    def test_for_want_of_memory_count_where_nobody_may_have_more(self, job, worker, other):
+        assert not protocol.fail(worker.claim(), Fault.OUT_OF_MEMORY)
+        assert worker.claim() is None
+        lease = other.claim()
+        assert (lease.attempt, chunk_of(lease).faults) == (1, 0)
+        assert protocol.fail(lease, Fault.OUT_OF_MEMORY)
+        assert chunk_of(lease).faults == 1
+        assert worker.claim() is not None
 
     def test_three_of_them_fail_the_image_and_the_job(self, job, worker):
         worker.do_next()

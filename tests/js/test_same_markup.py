@@ -102,7 +102,7 @@ DONE_JOBS = {
         guidance=1.7976931348623157,
     ),
 }
-IDLE = {"state": "ready", "seconds_a_step": None, "at_work": None}
+IDLE = {"state": "ready", "seconds_a_step": None, "at_work": None, "lacks": {}}
 ROOM = {"room": "kitchen", "paused": False, "shut_out": [],
         "workers": [{**WORKER, **IDLE}, {**TAB, **IDLE}]}  # fmt: skip
 HALFWAY = {"kind": "denoise", "job": job()["id"], "index": 2, "start": 1, "stop": 8}
@@ -283,6 +283,9 @@ def test_what_peers_and_helpers_do_is_the_same(page):
             one = {**TAB, **IDLE, "at_work": at_work, "seconds_a_step": seconds}
             room = {**ROOM, "paused": paused, "workers": [one]}
             compare_peer(page, peer_json(worker="t1"), room, viewer, "p1", jobs, {"roundTripMs": 3})
+    for lacks in ({"encode": 1}, {"encode": 1, "decode": 2**20}, {"denoise": 2**21, "decode": 99}):
+        room = {**ROOM, "workers": [{**TAB, **IDLE, "lacks": lacks}]}
+        compare_peer(page, peer_json(worker="t1"), room, viewer, "p1", [])
     for state, worker in itertools.product(("loading", "ready", "gone"), (WORKER, NAMELESS)):
         one = {**worker, **IDLE, "state": state}
         for jobs, paused in itertools.product(([], WORKED), (True, False)):
@@ -304,11 +307,13 @@ def test_peers_say_what_they_do_and_how_much_of_it():
         "<Some> GPU · 1.3 s a step · 44 % of the steps of the last 2 pictures"
         " · 42 ms away, 85 Mbit/s"
     )
-    quick = {**ROOM, "workers": [{**one, "seconds_a_step": 0.05}]}
+    quick = {**ROOM, "workers": [{**one, "seconds_a_step": 0.05, "lacks": {"decode": 1024 * 1056}}]}
     said = people.peer_slots(
         peer_json(worker="t1"), quick, VIEWERS["mine"], "p1", [], Shares(), way
     )
-    assert said["facts"] == "<Some> GPU · 20 steps a second · 42 ms to the server"
+    assert said["facts"] == (
+        "<Some> GPU · 20 steps a second · too little memory for 1039 px · 42 ms to the server"
+    )
 
 
 def test_who_helps_another_one_is_said_while_it_has_no_chunk_of_its_own():

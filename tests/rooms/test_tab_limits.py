@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from genqueue import actions, fairness, protocol, sweeper, tabs
 from genqueue.models import Checkpoint, Chunk, Job, Room, Worker
+from genqueue.representation import room_workers
 from rooms import room_socket, work
 from rooms.budget import Budget
 from tests.rooms.computing import ask, eventually, named
@@ -153,6 +154,31 @@ async def test_a_tab_that_only_fails_is_a_worker_no_more(tab, alice, bob):
             assert (await evil.heard())[0]["code"] == "refused"
         assert await dismissed(evil) == "too-many-faults"
         assert (await Worker.objects.aget(pk=evil.worker)).state == "gone"
+
+
+async def test_too_little_memory_is_told_and_no_reason_to_send_a_tab_away(tab, alice, bob):
+    """As long as somebody else is there who may have more, who gets such pictures."""
+    async with tab(alice) as large, tab(bob) as small:
+        for number, side in enumerate((128, 112, 96, 80)):
+            await sync_to_async(ask)(alice, seed=number, width=side, height=side)
+            lease = await small.work_until("denoise")
+            assert lease["settings"]["width"] == side
+            await small.say(**named(lease, "work.fail"), fault="out-of-memory", detail="")
+        assert (await large.leased())["settings"]["width"] in (128, 112, 96, 80)
+        await sync_to_async(ask)(bob, width=64, height=64)
+        assert (await small.work_until("denoise"))["settings"]["width"] == 64
+        row = await Worker.objects.aget(pk=small.worker)
+        assert row.lacks == {"denoise": 80 * 80}
+        chunks = Chunk.objects.filter(kind="denoise", job__width__gt=64)
+        assert {(chunk.attempt, chunk.faults) async for chunk in chunks} == {(1, 0)}
+        [told] = [
+            one for one in await sync_to_async(workers_of)("kitchen") if one["id"] == small.worker
+        ]
+        assert told["lacks"] == row.lacks
+
+
+def workers_of(room: str) -> list:
+    return room_workers(Room.objects.get(pk=room))
 
 
 async def test_the_last_try_is_the_servers_so_that_tabs_cannot_fail_a_job(tab, alice, bob, charlie):

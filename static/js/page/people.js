@@ -119,9 +119,16 @@ function titleOf({ prompt, num_images: several }, index) {
 function factsOf(worker, shares, away) {
   const known = worker
     ? [worker.device || 'device not known yet', speedWords(worker.seconds_a_step),
-      shareWords(shares, worker.id), away]
+      lackWords(worker.lacks), shareWords(shares, worker.id), away]
     : [away];
   return known.filter(Boolean).join(' · ') || null;
+}
+
+// Others do what it has too little memory for.
+function lackWords({ encode, ...pictures }) {
+  const least = Math.min(...Object.values(pictures));
+  if (least < Infinity) return `too little memory for ${Math.floor(Math.sqrt(least))} px`;
+  return encode ? 'too little memory for prompts' : null;
 }
 
 // "1.3 s a step", or of fast ones "8 steps a second".

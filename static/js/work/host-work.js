@@ -376,8 +376,10 @@ export class HostWork {
   /** code: of the `work.lost` that says so; none where the tab knows. */
   #endWithFault(lease, fault, detail, code = '') {
     this.#lease = null;
-    this.#protocol(() => this.#host.queue.fail(lease, fault, detail));
+    let counts = true;
+    this.#protocol(() => { counts = this.#host.queue.fail(lease, fault, detail); });
     if (code) this.#sayLost(lease, code);
+    if (!counts) return; // it has too little memory for this one, which says nothing of others
     this.#faults += 1;
     if (this.#faults < MOST_FAULTS_IN_A_ROW) return;
     this.#dismiss(new Problem('too-many-faults',

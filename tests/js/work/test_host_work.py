@@ -235,6 +235,29 @@ def test_three_faults_in_a_row_and_the_tab_is_dismissed_and_a_good_chunk_makes_u
     assert (code, workers, worker) == ("not-a-worker", [True], None)
 
 
+def test_too_little_memory_is_told_and_no_reason_to_send_a_tab_away(run):
+    result = run(
+        """const host = await open();
+        const large = await worker(host, BOB), small = await worker(host);
+        for (const side of [128, 112, 96, 80]) {
+          await small.asks('job.submit', asked({ width: side, height: side }));
+          const lease = await small.worksUntil('denoise');
+          await small.says({ ...small.named(lease, 'work.fail'), fault: 'out-of-memory' });
+        }
+        await small.asks('job.submit', asked({ width: 64, height: 64 }));
+        const little = await small.worksUntil('denoise');
+        const big = await large.claims();
+        await passes(500);
+        const { workers } = small.last('room.changed').room;
+        const { lacks } = workers.find(({ id }) => id === small.id);
+        return [small.of('work.dismissed').length, little.settings.width, big.settings.width, lacks,
+                host.queue.snapshot().chunks.map(({ faults }) => faults)];"""
+    )
+    dismissed, little, big, lacks, faults = result
+    assert (dismissed, little, big, lacks) == (0, 64, 128, {"denoise": 80 * 80})
+    assert set(faults) == {0}
+
+
 def test_late_and_forged_messages_change_nothing(run):
     result = run(
         """const host = await open();

@@ -430,7 +430,7 @@ def test_what_failed_is_asked_for_again_with_its_seed_or_dismissed(run):
             if (host.queue.job(job.id).state === 'failed') break;
             const other = await worker(host);
             const lease = await other.claims();
-            await other.says({ ...other.named(lease, 'work.fail'), fault: 'out-of-memory' });
+            await other.says({ ...other.named(lease, 'work.fail'), fault: 'computation-failed' });
             other.end.close();
           }
           return host.queue.job(job.id);
@@ -450,7 +450,7 @@ def test_what_failed_is_asked_for_again_with_its_seed_or_dismissed(run):
     )
     job, early, again, left, done, picture, gone, dismissed, twice, images = result
     assert job["state"] == "failed"
-    assert job["error"]["code"] == "out-of-memory"
+    assert job["error"]["code"] == "computation-failed"
     assert (early["code"], early["detail"]) == (
         "no-such-picture", "This job has no picture with this number.",
     )  # fmt: skip

@@ -13,6 +13,7 @@
 
 import { isTrusted, mayCheck } from './checks.js';
 import { CHUNK_SECONDS, Speeds, speedKey, stepsOfChunk } from './cutting.js';
+import { hasRoom } from './memory.js';
 import { unfinishedImages } from './records.js';
 import { CLEARLY_FASTER, Tail } from './tail.js';
 import { jobEnded } from './transitions.js';
@@ -83,7 +84,7 @@ export class Fairness {
   /**
    * Pending chunks that this worker may lease: of models that it has. What it has failed at itself
    * is left to others, while there are any: a broken worker is the soonest to ask again, and would
-   * fail everything. A young check is left to a trusted one.
+   * fail everything. So is what it had too little memory for. A young check is left to a trusted one.
    * @param {import('./records.js').Worker} worker
    * @returns {import('./records.js').Chunk[]}
    */
@@ -91,15 +92,36 @@ export class Fairness {
     if (this.#records.paused) return [];
     return this.#pending().filter((chunk) => this.#mayDo(worker, chunk)
       && !this.#isLeftToTrusted(worker, chunk)
-      && !(chunk.faults && chunk.worker === worker.id
-        && this.#present(worker).some((other) => this.#mayDo(other, chunk))));
+      && !(chunk.faults && chunk.worker === worker.id && this.#able(worker, chunk).length)
+      && !(!this.#hasRoom(worker, chunk) && this.othersHaveRoom(worker, chunk)));
+  }
+
+  /** Others to whom this worker may leave a chunk: what it has room for, to nobody who has not; two
+   * would leave it to each other. */
+  #able(worker, chunk) {
+    const room = this.#hasRoom(worker, chunk);
+    return this.#present(worker).filter((other) => this.#mayDo(other, chunk)
+      && (!room || this.#hasRoom(other, chunk)));
+  }
+
+  /** Whether somebody else is here who may do it, and had not too little memory for it.
+   * @param {import('./records.js').Worker} worker @param {import('./records.js').Chunk} chunk
+   * @returns {boolean} */
+  othersHaveRoom(worker, chunk) {
+    return this.#present(worker).some(
+      (other) => this.#mayDo(other, chunk) && this.#hasRoom(other, chunk));
+  }
+
+  #hasRoom(worker, { kind, check, job }) {
+    const { checks, jobs } = this.#records;
+    const computed = kind === 'check' ? checks.get(check).kind : kind;
+    return hasRoom(worker, computed, jobs.get(job).settings);
   }
 
   #isLeftToTrusted(worker, chunk) {
     if (chunk.kind !== 'check' || this.#now - chunk.createdAt >= TRUSTED_FIRST_MS) return false;
     const trusted = (one) => isTrusted(this.#records, one);
-    return !trusted(worker)
-      && this.#present(worker).some((other) => trusted(other) && this.#mayDo(other, chunk));
+    return !trusted(worker) && this.#able(worker, chunk).some(trusted);
   }
 
   /** Whether somebody is here who may compute this again.
@@ -343,7 +365,7 @@ export class Fairness {
   #rivals(chunk, worker) {
     if (!isYoung(chunk, this.#now)) return [];
     return this.#idle(worker).filter((rival) => this.#mayDo(rival, chunk)
-      && this.#clearlyFaster(rival.id, worker.id, chunk));
+      && this.#hasRoom(rival, chunk) && this.#clearlyFaster(rival.id, worker.id, chunk));
   }
 
   /** Compared by steps, of which most of the work is made. */

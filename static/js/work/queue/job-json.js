@@ -83,6 +83,7 @@ export function roomWorkerJson(records, worker) {
     state: worker.state,
     seconds_a_step: measured ? Math.round(measured.seconds * 1000) / 1000 : null,
     at_work: chunk ? atWorkJson(chunk) : null,
+    lacks: { ...worker.lacks },
   };
 }
 

@@ -14,6 +14,7 @@ import { Checks } from './checks.js';
 import { record } from './cutting.js';
 import { Fairness, isYoung } from './fairness.js';
 import { Finishing, forgetWork } from './finishing.js';
+import { noteLack } from './memory.js';
 import { CHECKPOINTS_KEPT, unfinishedImages } from './records.js';
 import { noteDone, noteEnded } from './timeline.js';
 import { imageEnded, jobEnded, move } from './transitions.js';
@@ -292,10 +293,15 @@ export class Leases {
    * @param {string|null} fault a code of faults.js; null gives it back unharmed
    * @param {string} detail what happened exactly; no page shows it
    * @param {string|null} [lost] of `file-lost`: the blob, where that is known
+   * @returns {boolean} whether it counts: not where it says something of the worker alone
    * @throws {LeaseLost}
    */
   giveUp(lease, fault, detail, lost = null) {
     const chunk = this.#held(lease);
+    if (fault === 'out-of-memory' && this.#othersHaveRoom(chunk)) {
+      this.#return(chunk, fault, detail, { counts: false });
+      return false;
+    }
     // Twice, so it is not that one worker alone cannot reach the blob: it is made once more.
     const image = chunk.image === null ? null : this.#records.imageOf(chunk);
     if (fault === 'file-lost' && chunk.faults && image && image.goneBack < MOST_TIMES_BACK) {
@@ -308,6 +314,17 @@ export class Leases {
     } else {
       this.#return(chunk, fault, detail);
     }
+    return fault !== null;
+  }
+
+  /** Whether it is news that this worker has too little memory, and somebody is here who may have
+   * more. */
+  #othersHaveRoom(chunk) {
+    const { checks, jobs, workers } = this.#records;
+    const worker = workers.get(chunk.worker);
+    const kind = chunk.kind === 'check' ? checks.get(chunk.check).kind : chunk.kind;
+    const isNews = noteLack(worker, kind, jobs.get(chunk.job).settings);
+    return isNews && new Fairness(this.#records, this.#now()).othersHaveRoom(worker, chunk);
   }
 
   /** A latent is lost: go on from the one before it, or from the noise. Ranges that were done are done
@@ -411,18 +428,18 @@ export class Leases {
   }
 
   /** leased -> pending, or failed after too many faults. again: what it lacked is made once more, and
-   * faults are counted anew. */
-  #return(chunk, fault, detail, { again = false } = {}) {
+   * faults are counted anew. counts: whether this one is counted. */
+  #return(chunk, fault, detail, { again = false, counts = true } = {}) {
     const records = this.#records;
     const job = records.jobs.get(chunk.job);
     if (chunk.kind !== 'check') noteEnded(records, chunk, fault, this.#now());
     if (again) chunk.faults = 0;
-    else if (fault !== null) chunk.faults += 1;
+    else if (fault !== null && counts) chunk.faults += 1;
     const { id, attempt } = chunk;
     chunk.attempt += 1;
     this.#checks.endLease({ id, attempt });
     const ended = { deadline: null, leasedAt: null, beganAt: null, from: null };
-    if (fault !== null && chunk.faults >= this.#maxFaults) {
+    if (fault !== null && counts && chunk.faults >= this.#maxFaults) {
       move('chunk', chunk, 'leased', 'failed', ended);
       records.chunks.delete(chunk.id);
       if (chunk.kind !== 'check') this.#failImages(job, chunk, fault, detail);

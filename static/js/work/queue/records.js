@@ -75,6 +75,8 @@ export const CHECKPOINTS_KEPT = 2; // of an image
  * @property {boolean} silent its lease ran out, and it has not been heard of since
  * @property {number} arrivedAt @property {number} heardAt
  * @property {Record<string, import('./cutting.js').Speed>} speeds
+ * @property {Partial<Record<'encode'|'denoise'|'decode', number>>} [lacks] the smallest size for which
+ *   it had too little memory, see memory.js; not in copies
  * @property {boolean} [ownFirst] what its client asked for comes before all else; of workers that
  *   are there, and not in copies
  */

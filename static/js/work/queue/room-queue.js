@@ -348,10 +348,11 @@ export class RoomQueue {
    * @param {import('./leases.js').Lease} lease @param {string} fault a code of faults.js
    * @param {string} [detail] what happened exactly; no page shows it
    * @param {string|null} [lost] of `file-lost`: the blob, where that is known
+   * @returns {boolean} whether it counts: too little memory does not while others may have more
    * @throws {LeaseLost} */
   fail(lease, fault, detail = '', lost = null) {
     if (!isName(fault)) throw new TypeError('a fault has a code');
-    this.#leases.giveUp(lease, fault, detail, lost);
+    return this.#leases.giveUp(lease, fault, detail, lost);
   }
 
   /** The worker gives the chunk back unharmed. @param {import('./leases.js').Lease} lease

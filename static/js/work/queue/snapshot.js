@@ -38,8 +38,9 @@ const copyOfJob = (job) => ({
     checked: [...image.checked], // and so are these
   })),
 });
-// Who goes on from a copy hears from those who come whether their own jobs are first.
-const copyOfWorker = ({ ownFirst: _own, ...worker }) => ({
+// Who goes on from a copy hears from those who come whether their own jobs are first, and finds out
+// anew who has too little memory.
+const copyOfWorker = ({ ownFirst: _own, lacks: _lacks, ...worker }) => ({
   ...worker,
   models: [...worker.models],
   speeds: Object.fromEntries(Object.entries(worker.speeds).map(

@@ -55,7 +55,8 @@ export class Player {
         return 'ok';
       case 'submit':
         queue.submit({
-          prompt: 'a rocket', model: call.model ?? 'tiny', width: 64, height: 64,
+          prompt: 'a rocket', model: call.model ?? 'tiny',
+          width: call.side ?? 64, height: call.side ?? 64,
           steps: call.steps ?? 8, guidance: 4, seed: call.seed ?? 7, num_images: call.images ?? 1,
         }, { client: call.by, id: call.job });
         return 'ok';
