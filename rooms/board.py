@@ -8,6 +8,7 @@ of them together, and each asks for itself only where the answer may concern it.
 import asyncio
 import time
 from typing import Protocol
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
@@ -20,6 +21,10 @@ CHECK_SECONDS = 2.0
 
 
 class Looker(Protocol):
+    @property
+    def waits_as(self) -> UUID | None:
+        """The worker that has asked and got nothing."""
+
     def look_at(self, now: Standing) -> None: ...
 
 
@@ -52,6 +57,8 @@ class Board:
     async def _read(self) -> None:
         self._read_at = time.monotonic()
         now = await database_sync_to_async(tabs.standing)(self.room_id)
+        waiting = {one.waits_as for one in self._lookers if one.waits_as is not None}
+        now = now.of(waiting)
         for looker in list(self._lookers):
             looker.look_at(now)
 

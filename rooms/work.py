@@ -56,8 +56,9 @@ log = logging.getLogger(__name__)
 # What was open and not for this tab may be for it later: how often that is tried, and at last when
 # a faster worker that it was left to has not come
 TRY_AGAIN_SECONDS, TRY_AT_LAST_SECONDS = 0.3, fairness.RESERVED.total_seconds() + 0.1
-# So soon asks who computes the image that an open chunk is of
-KEPT_SECONDS = 0.2
+# So soon asks who computes the image that an open chunk is of, and takes it. Of those whose sockets
+# are here it is known when they have asked
+KEPT_SECONDS = 1.0
 STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
 MOST_FAULTS_IN_A_ROW = 3
 MOST_AT_HAND = 16
@@ -158,6 +159,12 @@ class TabWork:
         if self._board is not None:
             self._board.hint()
 
+    @property
+    def waits_as(self) -> UUID | None:
+        """The worker, where it has asked for a chunk and got none."""
+        waits = self._waits is not None and self._lease is None and not self._asked
+        return self._worker_id if waits else None
+
     def look_at(self, now: Standing) -> None:
         """The board was read: look, if that may concern this tab. It was read a moment ago, so
         what it says of this tab is asked once more before it counts."""
@@ -167,7 +174,7 @@ class TabWork:
             self._doubted = True
             self._news.set()
         elif lease is None and self._waits is not None:
-            self._seen = now.open | now.kept
+            self._seen = now.open.union(now.kept)
             gap = self._tried_at + TRY_AGAIN_SECONDS - time.monotonic()
             if now.open and (gap <= 0 or not now.open <= self._tried):
                 self._news.set()

@@ -35,7 +35,7 @@ from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
 from genqueue.speeds import Kind
-from genqueue.tail import CLEARLY_FASTER, Left, Tail
+from genqueue.tail import CLEARLY_FASTER, Left, Tail, differ
 from genqueue.transitions import CHUNK_LIVE, ChunkState, ImageState, WorkerState
 
 # A chunk waits this long for the worker that has its latent in memory. It asks again within
@@ -386,7 +386,7 @@ class _View:
         hands = [self.worker.pk, *(other.pk for other in self._others(job, young))]
         paces = {pk: self._measured.seconds(pk, kind) for pk in hands}
         known = {pk: pace for pk, pace in paces.items() if pace}
-        if self.worker.pk not in known or len(known) < MANY_WORKERS:
+        if self.worker.pk not in known or len(known) < MANY_WORKERS or not differ(known.values()):
             return None
         fresh = self._fresh_kinds
         if len(fresh) >= len(known) or ChunkKind.ENCODE in fresh:

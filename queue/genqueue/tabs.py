@@ -9,8 +9,8 @@ by somebody else (`checks`).
 """
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID, uuid4, uuid5
@@ -167,13 +167,21 @@ class Standing:
 
     ready: those that may lease.  leased: chunk, attempt and worker.
     open: chunk and attempt of what somebody may lease, the newest ones; not everybody may.
-    kept: those that wait for who computes their image, and is about to ask.
+    kept: those that wait for who computes their image, and is about to ask: that worker.
     """
 
     ready: frozenset[UUID]
     leased: frozenset[tuple[int, int, UUID]]
     open: frozenset[tuple[int, int]]
-    kept: frozenset[tuple[int, int]]
+    kept: Mapping[tuple[int, int], UUID]
+
+    def of(self, waiting: Collection[UUID]) -> "Standing":
+        """The same, when these workers have asked and got nothing: what they had is open."""
+        left = [chunk for chunk, keeper in self.kept.items() if keeper in waiting]
+        if not left:
+            return self
+        kept = {chunk: keeper for chunk, keeper in self.kept.items() if chunk not in left}
+        return replace(self, open=self.open.union(left), kept=kept)
 
 
 def standing(room_id: str) -> Standing:
@@ -184,14 +192,14 @@ def standing(room_id: str) -> Standing:
     rows = pending.values_list("pk", "attempt", "image__worker_id", "created_at")
     young_since = timezone.now() - fairness.RESERVED
     opened = {
-        (pk, attempt): keeper is not None and created_at >= young_since
+        (pk, attempt): keeper if created_at >= young_since else None
         for pk, attempt, keeper, created_at in rows[:MOST_OPEN_KNOWN]
     }
     return Standing(
         ready=frozenset(ready.values_list("pk", flat=True)),
         leased=frozenset(leased.values_list("pk", "attempt", "worker_id")),
-        open=frozenset(chunk for chunk, kept in opened.items() if not kept),
-        kept=frozenset(chunk for chunk, kept in opened.items() if kept),
+        open=frozenset(chunk for chunk, keeper in opened.items() if keeper is None),
+        kept={chunk: keeper for chunk, keeper in opened.items() if keeper is not None},
     )
 
 

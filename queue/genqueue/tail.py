@@ -52,6 +52,13 @@ class _Top(NamedTuple):
     speed: float
 
 
+def differ(paces: Iterable[float]) -> bool:
+    """Whether any of these workers is clearly faster than another: else nobody is to wait for
+    anybody. paces: seconds of a step."""
+    seconds = list(paces)
+    return min(seconds) * CLEARLY_FASTER < max(seconds)
+
+
 def _slower(ours: float, theirs: float) -> float:
     """The share of the time that it takes longer."""
     return 1 - ours / theirs if ours * CLEARLY_FASTER < theirs else 0.0

@@ -191,7 +191,7 @@ def test_the_standing_of_a_room_is_that_of_its_workers(alice, bob):
     now = tabs.standing("kitchen")
     assert now.ready == {first.id, second.id}
     assert now.leased == {(lease.chunk_id, lease.attempt, first.id)}
-    assert (now.open, now.kept) == (frozenset(), frozenset())
+    assert (now.open, now.kept) == (frozenset(), {})
     departure.worker_is_gone(first.id, crashed=False)
     now = tabs.standing("kitchen")
     assert (now.ready, now.leased) == ({second.id}, frozenset())

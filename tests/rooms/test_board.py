@@ -1,6 +1,7 @@
 """What the workers of a room are looked after by: read once for all of them."""
 
 import asyncio
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
@@ -16,6 +17,7 @@ class Worker:
     def __init__(self) -> None:
         self.seen: list[tabs.Standing] = []
         self.shown = asyncio.Event()
+        self.waits_as = None
 
     def look_at(self, now: tabs.Standing) -> None:
         self.seen.append(now)
@@ -36,6 +38,21 @@ class TestABoard:
         await asyncio.gather(*(worker.shown.wait() for worker in workers))
         assert readings == [kitchen]
         assert [len(worker.seen) for worker in workers] == [1] * 5
+
+    async def test_says_that_all_may_have_what_its_worker_has_left(self, kitchen, monkeypatch):
+        keeper, idle = uuid4(), Worker()
+        kept = {(1, 0): keeper, (2, 0): uuid4()}
+        now = tabs.Standing(frozenset({keeper}), frozenset(), frozenset(), kept)
+        monkeypatch.setattr(tabs, "standing", lambda room: now)
+        board = board_of(kitchen)
+        board.enter(idle)
+        for waits, is_open in ((None, set()), (keeper, {(1, 0)})):
+            idle.waits_as = waits
+            idle.shown.clear()
+            board.hint()
+            await idle.shown.wait()
+            assert idle.seen[-1].open == is_open
+            assert idle.seen[-1].kept.keys() == kept.keys() - is_open
 
     async def test_is_one_for_a_room_and_gone_with_its_last_worker(self, kitchen):
         first, second = Worker(), Worker()

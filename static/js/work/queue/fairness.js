@@ -15,7 +15,7 @@ import { isTrusted, mayCheck } from './checks.js';
 import { CHUNK_SECONDS, Speeds, speedKey, stepsOfChunk } from './cutting.js';
 import { hasRoom } from './memory.js';
 import { unfinishedImages } from './records.js';
-import { CLEARLY_FASTER, Tail } from './tail.js';
+import { CLEARLY_FASTER, Tail, differ } from './tail.js';
 import { jobEnded } from './transitions.js';
 
 /** A chunk waits this long for the worker that has its latent in memory. */
@@ -310,7 +310,7 @@ export class Fairness {
       && other.models.every((model) => worker.models.includes(model)));
     const paces = new Map([worker, ...others].map(({ id }) => [id, this.#speeds.seconds(id, key)])
       .filter(([, pace]) => pace));
-    if (!paces.has(worker.id) || paces.size < MANY_WORKERS) return null;
+    if (!paces.has(worker.id) || paces.size < MANY_WORKERS || !differ([...paces.values()])) return null;
     const fresh = this.openTo(worker).filter((chunk) => this.isFresh(chunk));
     if (fresh.length >= paces.size || fresh.some(({ kind }) => kind === 'encode')) return null;
     return new Tail(paces, this.#imagesLeft(worker, [...paces.keys()]));

@@ -11,6 +11,12 @@ import { CHUNK_SECONDS } from './cutting.js';
 
 /** Less is no difference between workers: what is measured of them changes from time to time. */
 export const CLEARLY_FASTER = 1.3;
+
+/**
+ * Whether any of these workers is clearly faster than another: else nobody is to wait for anybody.
+ * @param {number[]} paces seconds of a step @returns {boolean}
+ */
+export const differ = (paces) => Math.min(...paces) * CLEARLY_FASTER < Math.max(...paces);
 /** What is not worth an image's way, in steps of the fastest worker. */
 const NOT_WORTH_STEPS = 0.2;
 /** What the last image may end later than all could, in steps of the fastest worker. */
