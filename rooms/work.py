@@ -362,7 +362,9 @@ class TabWork:
             return
         parcel = direct.Parcel()
         if needed:
-            peers = await database_sync_to_async(direct.peers_of)(lease, self.mesh)
+            peers: dict[str, direct.Maker] = {}
+            if self.mesh:  # nobody else stands in the database's line again, behind other claims
+                peers = await database_sync_to_async(direct.peers_of)(lease, self.mesh)
             parcel = await _apart(direct.parcel)(needed, peers)
         self._lease, self._waits, self._received = lease, None, len(parcel.data)
         self._direct = parcel.givers
