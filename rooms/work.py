@@ -24,7 +24,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from genqueue import departure, fairness, partners, protocol, tabs
+from genqueue import departure, fairness, protocol, tabs
 from genqueue.api.trust import spend_room_of
 from genqueue.faults import Fault
 from genqueue.partners import Partner
@@ -38,7 +38,6 @@ from rooms.messages import (
     ToPage,
     WorkDismissed,
     WorkDone,
-    WorkLease,
     WorkLost,
     WorkTensors,
     WorkWelcome,
@@ -46,6 +45,7 @@ from rooms.messages import (
     whole,
 )
 from rooms.uploads import Upload
+from rooms.work_messages import at_hand_in, expected_bytes, lease_message, list_in, partners_in
 
 if TYPE_CHECKING:
     from diffusion.tensors import Expected
@@ -61,7 +61,6 @@ TRY_AGAIN_SECONDS, TRY_AT_LAST_SECONDS = 0.3, fairness.RESERVED.total_seconds() 
 KEPT_SECONDS = 1.0
 STALLED_AFTER_SECONDS = 300  # without a step; the longest step or decoding of a slow device
 MOST_FAULTS_IN_A_ROW = 3
-MOST_AT_HAND = 16
 LONGEST_DETAIL = 500
 FAULTS_OF_TABS = (
     Fault.OUT_OF_MEMORY, Fault.MODEL_UNREADABLE, Fault.WORKER_LOST, Fault.COMPUTATION_FAILED,
@@ -254,7 +253,7 @@ class TabWork:
                 key=str(message.get("key")),
                 device=str(message.get("device")),
                 software=message.get("software") is True,
-                packages=tuple(str(package) for package in _list(message, "packages")),
+                packages=tuple(str(package) for package in list_in(message, "packages")),
                 kernels=str(message.get("kernels", "")),
                 own_first=message.get("own_first") is True,
             )
@@ -291,7 +290,7 @@ class TabWork:
     async def _claim(self, message: dict[str, Any]) -> None:
         if self._lease is not None:
             raise MessageError("bad-message", "This tab holds a chunk already.")
-        at_hand = _at_hand(message)
+        at_hand = at_hand_in(message)
         if isinstance(own_first := message.get("own_first"), bool):
             await self._put_own_first(own_first)
         self._waits, self._asked = at_hand, True
@@ -369,7 +368,7 @@ class TabWork:
         self._lease, self._waits, self._received = lease, None, len(parcel.data)
         self._direct = parcel.givers
         self._step, self._progress_at = lease.start, time.monotonic()
-        message = _lease_message(lease, len(parcel.data))
+        message = lease_message(lease, len(parcel.data))
         if parcel.direct:
             message["direct"] = parcel.direct
         await self._socket.say(message, parcel.data)
@@ -379,7 +378,7 @@ class TabWork:
         from genqueue import files, handing
         from rooms import direct
 
-        names = frozenset(str(name) for name in _list(message, "names"))
+        names = frozenset(str(name) for name in list_in(message, "names"))
         if not names or not names <= {*self._direct}:
             raise MessageError("bad-message", "names: of tensors that were not sent.")
         self._direct = {name: one for name, one in self._direct.items() if name not in names}
@@ -461,7 +460,7 @@ class TabWork:
             await self._say_lost(message["chunk"], message["attempt"])
             return
         try:
-            expected = _expected(command, message, lease)
+            expected = expected_bytes(command, message, lease)
         except handing.ModelGoneError:
             self._pass_over(message)
             await self._lacks_model(lease)
@@ -524,7 +523,7 @@ class TabWork:
         from genqueue import handing
 
         seconds = handing.seconds_of(lease, message.get("seconds"))
-        helped = (*_partners(message, lease), *self._direct.values())
+        helped = (*partners_in(message, lease), *self._direct.values())
         try:
             result = await _apart(handing.result_of)(lease, expected, data)
         except TensorError as error:
@@ -589,58 +588,3 @@ class TabWork:
         await self._socket.say(
             WorkLost(type="work.lost", chunk=chunk, attempt=attempt, code=code)  # type: ignore[typeddict-item]
         )
-
-
-def _expected(command: str, message: dict[str, Any], lease: Lease) -> "Expected":
-    from genqueue import handing
-
-    if command == "complete":
-        return handing.expected_result(lease)
-    latent, preview = message.get("latent") is True, message.get("preview") is True
-    return handing.expected_step(lease, latent=latent, preview=preview)
-
-
-def _partners(message: dict[str, Any], lease: Lease) -> tuple[Partner, ...]:
-    try:
-        return partners.read(message.get("partners", []), lease.kind, lease.stop - lease.start)
-    except ValueError as error:
-        raise MessageError("bad-message", str(error)) from None
-
-
-def _list(message: dict[str, Any], name: str) -> list[Any]:
-    value = message.get(name)
-    if not isinstance(value, list) or len(value) > MOST_AT_HAND:
-        raise MessageError("bad-message", f"{name} must be a list of at most {MOST_AT_HAND}.")
-    return value
-
-
-def _at_hand(message: dict[str, Any]) -> "InMemory":
-    from genqueue.handing import InMemory
-
-    try:
-        return InMemory(
-            conditionings=frozenset(UUID(job) for job in _list(message, "conditionings")),
-            latents=frozenset(
-                (UUID(job), int(image), int(step)) for job, image, step in _list(message, "latents")
-            ),
-        )
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        detail = "conditionings are ids of jobs, latents are [job, image, step]."
-        raise MessageError("bad-message", detail) from None
-
-
-def _lease_message(lease: Lease, nbytes: int) -> WorkLease:
-    return WorkLease(
-        type="work.lease",
-        chunk=lease.chunk_id,
-        attempt=lease.attempt,
-        kind=lease.kind.value,  # type: ignore[typeddict-item]
-        job=str(lease.job_id),
-        image=lease.index,
-        seed=lease.seed,
-        start=lease.start,
-        stop=lease.stop,
-        settings=lease.settings.as_dict(),
-        fresh=lease.fresh,
-        bytes=nbytes,
-    )
