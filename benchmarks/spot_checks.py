@@ -3,7 +3,8 @@
 python benchmarks/spot_checks.py [--model models/prx-emoji] [--side 64] [--steps 8] [--jobs 6]
 
 Honest workers store weights in f32 or in f16, and each checks the other. A random model
-(`--model random`) has weights in f32, so that f16 costs something.
+(`--model random`) has weights in f32, so that f16 costs something. `--wgpu`: also workers on the
+GPU that wgpu finds, checked by torch, and torch by them.
 Ranges are cut at random, as speeds cut them. n is ranges checked.
 """
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "queue")]
 
 from diffusion import likeness  # noqa: E402
-from diffusion.backends import Backend  # noqa: E402
+from diffusion.backends import Backend, open_backend  # noqa: E402
 from diffusion.backends.torch_backend import TorchBackend  # noqa: E402
 from diffusion.model_folder import read_model_folder  # noqa: E402
 from diffusion.noise import initial_noise  # noqa: E402
@@ -35,6 +36,7 @@ PROMPTS = (
     "a slice of pizza left of a cat on a blue background",
 )  # fmt: skip
 GUIDANCE = 3.0
+WGSL = ROOT / "static" / "wgsl"
 
 
 def ranges(steps: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -76,15 +78,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--wgpu", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(options.model)
         if options.model == "random":
             folder = write_random_model(Path(place) / "random", dtype=torch.float32)
-        measure(folder, Path(place), options.side, options.steps, options.jobs)
+        measure(folder, Path(place), options.side, options.steps, options.jobs, options.wgpu)
 
 
-def measure(folder: Path, place: Path, side: int, steps: int, number: int) -> None:
+def measure(folder: Path, place: Path, side: int, steps: int, number: int, wgpu: bool) -> None:
     def opened(variant: str) -> Backend:
         if variant in ("f32", "bf16"):
             return TorchBackend(read_model_folder(folder), precision=variant)  # type: ignore
@@ -106,6 +109,8 @@ def measure(folder: Path, place: Path, side: int, steps: int, number: int) -> No
         refused, of = refused + sum(d > limit for d in found), of + len(found)
         print(f"| honest {one}, checked by {other} | {spread(found)} | limit {limit:g} |")
     print(f"| false refusals, f32 and f16 | {refused} of {of} |")
+    if wgpu:
+        across_devices(folder, workers, jobs, steps)
     for coarse in ("bf16", "int8", "int4"):
         found = distances(workers[coarse], exact, jobs, steps)
         theirs = likeness.limit("denoise", coarse, "f32")
@@ -118,6 +123,25 @@ def measure(folder: Path, place: Path, side: int, steps: int, number: int) -> No
             found += distances(liar, workers[other], jobs, steps)
         caught = f"{sum(d > limit for d in found)} of {len(found)}"
         print(f"| {lie} | {spread(found)} | caught: {caught} |")
+
+
+def across_devices(
+    folder: Path, torch_workers: dict[str, Backend], jobs: list[Any], steps: int
+) -> None:
+    """Honest workers of wgpu, with the kernels that their trial chooses, beside torch's, each
+    checking the other."""
+    for variant in ("f32", "f16"):
+        worker = open_backend("wgpu", read_model_folder(folder), variant, shaders=WGSL)
+        for other in ("f32", "f16"):
+            both = distances(worker, torch_workers[other], jobs, steps)
+            both += distances(torch_workers[other], worker, jobs, steps)
+            ours = likeness.precision(worker.precision, worker.kernels)
+            limit = likeness.limit("denoise", ours, other)
+            name = f"wgpu {variant} ({worker.device}, {worker.kernels or 'its usual tiles'})"
+            refusals = f"{sum(d > limit for d in both)} of {len(both)}"
+            row = f"{name} and torch {other} | {spread(both)} | limit {limit:g}: {refusals}"
+            print(f"| honest {row} |")
+        worker.close()
 
 
 def spread(found: list[float]) -> str:
