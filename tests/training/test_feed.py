@@ -34,7 +34,7 @@ def test_they_end_when_the_training_is_killed(how: signal.Signals) -> None:
     assert training.stdout is not None
     feeding = [int(pid) for pid in training.stdout.readline().split()]
     assert len(feeding) == 2
-    training.send_signal(how)
+    training.send_signal(how)  # one of them may be starting yet
     training.wait()
     until = time.monotonic() + 20
     while any(map(alive, feeding)) and time.monotonic() < until:

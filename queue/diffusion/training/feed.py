@@ -51,12 +51,14 @@ def _work(
     size: int,
     out: multiprocessing.Queue[Batch],
     stop: Event,
+    training: int,
 ) -> None:
+    """training: its process id, which a worker that is still starting when it is killed could not
+    find out any more."""
     planner = ScenePlanner(glyphs, visible, seed)
     shade = np.random.default_rng(seed)
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     out.cancel_join_thread()  # at the end nobody may be there to take what is left
-    training = os.getppid()
 
     def is_wanted() -> bool:
         """Not when the training was killed either, which then could not say so."""
@@ -98,7 +100,7 @@ class Feed:
             context.Process(
                 target=_work,
                 args=(glyphs, visible, tokenizer_file, seed * 1000 + index, size),
-                kwargs={"out": self._batches, "stop": self._stop},
+                kwargs={"out": self._batches, "stop": self._stop, "training": os.getpid()},
                 daemon=True,
             )
             for index in range(workers)

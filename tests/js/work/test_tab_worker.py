@@ -371,8 +371,8 @@ def test_who_asks_for_help_is_told_which_worker_it_asks(run):
     result = run(
         MESH
         + """await new Promise((resolve) => setTimeout(resolve, 300));
-        const said = [{ worker: 'v' }, {}, { worker: 5 }].map((more) => answered(more));
-        return Promise.all(said);"""
+        const answers = [{ worker: 'v' }, {}, { worker: 5 }].map((more) => answered(more));
+        return Promise.all(answers);"""
     )
     assert result == [{"half_s": None, "worker": "w"}] * 2 + ["bad-request"]
 
