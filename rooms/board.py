@@ -5,17 +5,15 @@ lease still holds, whether they are workers still, whether something is open. So
 of them together, and each asks for itself only where the answer may concern it.
 """
 
-import asyncio
 import time
 from typing import Protocol
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 
 from genqueue import tabs
 from genqueue.tabs import Standing
-from rooms.reading import Reader
+from rooms.reading import ByRoom, Reader
 
 CHECK_SECONDS = 2.0
 
@@ -42,8 +40,8 @@ class Board:
 
     def leave(self, looker: Looker) -> None:
         self._lookers.discard(looker)
-        if not self._lookers and _boards().get(self.room_id) is self:
-            del _boards()[self.room_id]
+        if not self._lookers:
+            _boards.drop(self.room_id, self)
 
     def hint(self) -> None:
         """Something may have changed."""
@@ -63,12 +61,5 @@ class Board:
             looker.look_at(now)
 
 
-_all_boards: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Board]] = WeakKeyDictionary()
-
-
-def _boards() -> dict[str, Board]:
-    return _all_boards.setdefault(asyncio.get_running_loop(), {})
-
-
-def board_of(room_id: str) -> Board:
-    return _boards().setdefault(room_id, Board(room_id))
+_boards = ByRoom(Board)
+board_of = _boards.of

@@ -5,18 +5,16 @@ to every socket, which sends what is news to its own page. Hints that come while
 answered by one more reading, however many they were.
 """
 
-import asyncio
 import logging
 import time
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
 
 from rooms import presence, state
 from rooms.presence import PeerJson
-from rooms.reading import Reader
+from rooms.reading import ByRoom, Reader
 from rooms.state import RoomState
 
 log = logging.getLogger(__name__)
@@ -58,9 +56,7 @@ class Feed:
     def leave(self, subscriber: Subscriber) -> None:
         self._subscribers.discard(subscriber)
         if not self._subscribers:
-            feeds = _feeds()
-            if feeds.get(self.room_id) is self:
-                del feeds[self.room_id]
+            _feeds.drop(self.room_id, self)
 
     def hint(self, *, room: bool = False, peers: bool = False) -> None:
         """Something may have changed: read it, once for all hints that come meanwhile."""
@@ -105,17 +101,6 @@ class Feed:
                 log.info("room %s: a page that leaves was not told what is new", self.room_id)
 
 
-_all_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Feed]] = WeakKeyDictionary()
-
-
-def _feeds() -> dict[str, Feed]:
-    return _all_feeds.setdefault(asyncio.get_running_loop(), {})
-
-
-def feed_of(room_id: str) -> Feed:
-    return _feeds().setdefault(room_id, Feed(room_id))
-
-
-def has_feeds() -> bool:
-    """Whether anybody looks at any room through this process."""
-    return bool(_feeds())
+_feeds = ByRoom(Feed)
+feed_of = _feeds.of
+has_feeds = _feeds.any  # whether anybody looks at any room through this process

@@ -1,15 +1,20 @@
-"""Reading once for all hints that come meanwhile, and no more than half of the time."""
+"""Reading once for all hints that come meanwhile, and no more than half of the time; and what reads
+so, one for each room and process."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, InterfaceError
 
 log = logging.getLogger(__name__)
 
 BETWEEN_READINGS_SECONDS = 0.04
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -62,3 +67,28 @@ class Reader:
             for read in waiting:
                 if not read.done():  # nobody waits for it any more
                     read.set_result(None)
+
+
+class ByRoom(Generic[T]):
+    """One of each room, made when it is first asked for, in every event loop."""
+
+    def __init__(self, make: Callable[[str], T]) -> None:
+        self._make = make
+        self._all: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, T]] = WeakKeyDictionary()
+
+    def of(self, room_id: str) -> T:
+        here = self._here()
+        if room_id not in here:
+            here[room_id] = self._make(room_id)
+        return here[room_id]
+
+    def drop(self, room_id: str, one: T) -> None:
+        """Unless another one has taken its place."""
+        if self._here().get(room_id) is one:
+            del self._here()[room_id]
+
+    def any(self) -> bool:
+        return bool(self._here())
+
+    def _here(self) -> dict[str, T]:
+        return self._all.setdefault(asyncio.get_running_loop(), {})

@@ -61,7 +61,7 @@ def has_open(worker: Worker) -> bool:
 def _open_to(worker: Worker, now: "_Now") -> tuple[QuerySet[Chunk], Chunk | None]:
     """Those but the checks, and of these the oldest."""
     pending = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
-    checks, left = [], []
+    oldest, left = None, []
     special = pending.filter(Q(faults__gt=0) | Q(kind=ChunkKind.CHECK))
     if worker.lacks:
         special |= memory.too_large(worker, pending)
@@ -70,10 +70,10 @@ def _open_to(worker: Worker, now: "_Now") -> tuple[QuerySet[Chunk], Chunk | None
             continue
         if _is_left_to_others(worker, chunk, now):
             left.append(chunk.pk)
-        elif chunk.check_of is not None:
-            checks.append(chunk)
+        elif oldest is None and chunk.check_of is not None:
+            oldest = chunk
     computed = pending.exclude(kind=ChunkKind.CHECK)
-    return computed.exclude(pk__in=left) if left else computed, next(iter(checks), None)
+    return computed.exclude(pk__in=left) if left else computed, oldest
 
 
 def _of_its_jobs(worker: Worker) -> Q:
