@@ -26,7 +26,7 @@ from tests.e2e.test_computing_tab import ALLOW, ROOM_WITHOUT_THE_SERVER
 from tests.genqueue.processes import ROOT, Site, until
 from tests.js.exported import exported
 from tests.js.panel import ready
-from tests.js.pictures import decibels, pixels
+from tests.js.pictures import DECODED, decibels, pixels
 from tests.js.room.conftest import RTC, relay
 from tests.js.test_exported_room import saved
 
@@ -42,16 +42,6 @@ ASKED = {"size": f"{SIDE}x{SIDE}", "Steps": STEPS, "Guidance": GUIDANCE, "Seed":
 HANDED_OVER_AT = 3
 SCREENSHOT = ROOT / "docs/images/two-tabs.webp"
 LATENTS, DECIBELS = 2e-2, 38  # what f16 may lose
-
-# Every latent that a tab hands its engine to decode
-DECODED = """
-window.decoded = [];
-const { postMessage } = Worker.prototype;
-Worker.prototype.postMessage = function (message, ...more) {
-  if (message?.call === 'decode') decoded.push([...message.request.latent]);
-  return postMessage.call(this, message, ...more);
-};
-"""
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from diffusion.settings import Settings
 from tests.browser import WEBGPU, _browser, ask, listen_for_errors
 from tests.faults.fault import Fault, each_time, injected, lots_of
 from tests.faults.reference import PROMPT, Reference
-from tests.js.pictures import decibels, made_by_torch, pixels
+from tests.js.pictures import DECODED, decibels, made_by_torch, pixels
 from tests.js.room.conftest import relay
 from tests.js.test_exported_room import host, model, saved
 
@@ -25,15 +25,6 @@ PATIENCE_MS = 240_000  # the software GPU takes seconds for each pipeline, and m
 STEPS, SEED = 40, 7
 LATENTS = 0.02  # relative L2 of f16 from diffusers' f32
 
-# Every latent that the page hands its engine to decode
-KEEP_LATENTS = """() => {
-  const { postMessage } = Worker.prototype;
-  window.decoded = [];
-  Worker.prototype.postMessage = function (message, ...more) {
-    if (message?.call === 'decode') decoded.push([...message.request.latent]);
-    return postMessage.call(this, message, ...more);
-  };
-}"""
 # In the engine's Worker
 REMEMBER_THE_DEVICE = """() => {
   const { createCommandEncoder } = GPUDevice.prototype;
@@ -63,7 +54,7 @@ def test_the_picture_goes_on_with_a_new_device(browser, host, model, fault, numb
     page = browser.new_context().new_page()
     page.set_default_timeout(PATIENCE_MS)
     listen_for_errors(page, errors)
-    page.add_init_script(f"({KEEP_LATENTS})()")
+    page.add_init_script(DECODED)
     with page.expect_event("worker", is_engine) as found:
         page.goto(f"{host.url}room.html?allow-software-gpu=1#kitchen")
     engine = found.value

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
+from django.test import override_settings
+
+from diffusion.random_model import write_random_model
 
 PATH = "some/where/"  # as a project page of GitHub's has it
 
@@ -53,3 +56,12 @@ def exported(root: Path, *options: str) -> Iterator[StaticHost]:
         host.server.shutdown()
         host.server.server_close()
         thread.join()
+
+
+@contextmanager
+def exported_tiny(root: Path, *options: str) -> Iterator[StaticHost]:
+    """The same of a site whose only model has random weights, with its data below `root`."""
+    write_random_model(root / "models/tiny")
+    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
+    with site, exported(root / "host", *options) as host:
+        yield host

@@ -11,6 +11,16 @@ from diffusion.backends import open_backend
 from diffusion.model_folder import read_model_folder
 from diffusion.noise import initial_noise
 
+# Every latent that a page hands its engine to decode, as `decoded`
+DECODED = """
+window.decoded = [];
+const { postMessage } = Worker.prototype;
+Worker.prototype.postMessage = function (message, ...more) {
+  if (message?.call === 'decode') decoded.push([...message.request.latent]);
+  return postMessage.call(this, message, ...more);
+};
+"""
+
 
 def made_by_torch(model: Path, wanted: Any) -> np.ndarray:
     """uint8 [H, W, 3]. wanted: a job, or settings."""

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import segno
-from django.test import override_settings
 from playwright.sync_api import Browser, Page, expect
 
 from diffusion.pictures import png_bytes, settings_from_png
-from diffusion.random_model import write_random_model
 from tests.browser import listen_for_errors, violations
-from tests.js.exported import StaticHost, exported
+from tests.js.exported import StaticHost, exported_tiny
 
 INSECURE = "http://pictures.example/"  # answered by the tests with the files of the export
 
@@ -56,9 +54,7 @@ FURNISH = """async ({ room, jobs }) => {
 @pytest.fixture(scope="module")
 def host(tmp_path_factory) -> Iterator[StaticHost]:
     root = tmp_path_factory.mktemp("exported")
-    write_random_model(root / "models/tiny")
-    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
-    with site, exported(root / "host") as running:
+    with exported_tiny(root) as running:
         yield running
 
 

@@ -5,12 +5,10 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from diffusion.random_model import write_random_model
 from tests.browser import ask, listen_for_errors, violations
-from tests.js.exported import StaticHost, exported
+from tests.js.exported import StaticHost, exported_tiny
 from tests.js.meshed import prepare
 
 STEPS = 40
@@ -20,9 +18,7 @@ NOBODY = "Nothing computes at the moment"
 @pytest.fixture(scope="module")
 def host(tmp_path_factory) -> Iterator[StaticHost]:
     root = tmp_path_factory.mktemp("exported")
-    write_random_model(root / "models/tiny")
-    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
-    with site, exported(root / "host") as running:
+    with exported_tiny(root) as running:
         yield running
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.test import override_settings
 from playwright.sync_api import Browser, Page
 
-from diffusion.random_model import write_random_model
 from tests.browser import listen_for_errors
-from tests.js.exported import StaticHost, exported
+from tests.js.exported import StaticHost, exported_tiny
 from tests.js.room.relays import CarelessRelay
 
 Visit = Callable[..., Page]
@@ -24,9 +22,7 @@ def relay() -> Iterator[CarelessRelay]:
 def host(relay: CarelessRelay, tmp_path_factory) -> Iterator[StaticHost]:
     """The exported site, which knows this relay."""
     root = tmp_path_factory.mktemp("exported")
-    write_random_model(root / "models/tiny")
-    site = override_settings(MODEL_ROOTS=[root / "models"], DATA_DIR=root / "data")
-    with site, exported(root / "host", "--relay", relay.url) as running:
+    with exported_tiny(root, "--relay", relay.url) as running:
         yield running
 
 
