@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from genqueue import checks, departure, events, fairness, files, presence, protocol
+from genqueue import checks, departure, events, files, presence, protocol, waking
 from genqueue.check_models import Check
 from genqueue.clients import client_label, new_job_token
 from genqueue.kinds import ChunkKind, WorkerKind
@@ -76,7 +76,7 @@ def _add_job(room_id: str, client_id: str, token_hash: str, settings: dict[str, 
     )
     Chunk.objects.create(job=job, kind=ChunkKind.ENCODE)
     events.announce(room_id)
-    fairness.wake_workers()
+    waking.wake_workers()
     return job
 
 
@@ -191,7 +191,7 @@ def pause_room(room: Room, paused: bool) -> None:
     room.paused = paused
     events.announce(room.pk)
     if not paused:
-        fairness.wake_workers()
+        waking.wake_workers()
 
 
 @transaction.atomic
@@ -201,7 +201,7 @@ def join_server(room: Room, helps: bool = True) -> None:
     room.server_helps = helps
     events.announce(room.pk)
     if helps:
-        fairness.wake_workers()
+        waking.wake_workers()
 
 
 def let_tabs_help(room: Room, helps: bool) -> None:

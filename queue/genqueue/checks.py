@@ -95,10 +95,10 @@ def begin(chunk: Chunk, worker: Worker, start: int, given: str) -> None:
     )
 
 
-def hand_in(lease: "Lease", stop: int, result: str) -> None:
-    """The newest that has come under this lease."""
+def hand_in(lease: "Lease", stop: int, result: str) -> bool:
+    """The newest that has come under this lease. False: its worker is taken on trust."""
     rows = Check.objects.filter(chunk=lease.chunk_id, attempt=lease.attempt, state=CheckState.HELD)
-    rows.update(stop=stop, result=result)
+    return rows.update(stop=stop, result=result) > 0
 
 
 def end_lease(chunk_id: int, attempt: int) -> None:
@@ -176,13 +176,18 @@ def forget_old(now: datetime) -> None:
 # Files ------------------------------------------------------------------------------------------
 def let_go(job_id: UUID, names: Iterable[str]) -> None:
     """Remove files that no other row names, on commit, but for those that a check still needs."""
-    files.delete_on_commit(sorted(set(names) - _needed(job_id)))
+    named = set(names)
+    if named:
+        files.delete_on_commit(sorted(named - _needed(job_id)))
 
 
 def _needed(job_id: UUID) -> set[str]:
     live = Check.objects.filter(job=job_id, state__in=CHECK_LIVE)
-    names = {name for row in live.values_list("given", "result", "second") for name in row}
-    if live.filter(kind=ChunkKind.DENOISE).exists():  # steps are computed again from the texts
+    names, of_steps = set(), False
+    for kind, *files_of_it in live.values_list("kind", "given", "result", "second"):
+        names.update(files_of_it)
+        of_steps = of_steps or kind == ChunkKind.DENOISE
+    if of_steps:  # steps are computed again from the texts
         names |= set(Job.objects.filter(pk=job_id).values_list("conditioning", flat=True))
     return names
 

@@ -1,4 +1,4 @@
-"""Who is next, and when.
+"""Who is next.
 
 The order: the room served least recently, in it the client served least recently, then that
 client's jobs in order, then the images of a job in order. One turn is one image (with the
@@ -24,13 +24,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from genqueue import memory, speeds
-from genqueue.breaker import Breaker
 from genqueue.check_models import Check
 from genqueue.kinds import ChunkKind, WorkerKind
 from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
@@ -48,32 +46,56 @@ TRUSTED_FIRST = timedelta(seconds=10)  # a check waits so long for one of the se
 MOST_OPINIONS = 2  # of untrusted checkers who disagree, before only a trusted one may decide
 TURNS_KEPT = timedelta(days=1)
 
-_broker = Breaker("The broker")
-
 
 def has_open(worker: Worker) -> bool:
     """Whether there is a chunk that this worker may lease: of models that it has, in rooms where it
     helps, and not left to others."""
-    chunks, check = _open_to(worker, _Now())
-    return check is not None or chunks.exists()
+    found = _open_to(worker, Now())
+    return found.check is not None or found.chunks.exists()
 
 
-def _open_to(worker: Worker, now: "_Now") -> tuple[QuerySet[Chunk], Chunk | None]:
-    """Those but the checks, and of these the oldest."""
+class _Open(NamedTuple):
+    """What a worker may lease. chunks: those but the checks; check: of these the oldest; own: the
+    newest chunk of an image that it has begun."""
+
+    chunks: QuerySet[Chunk]
+    check: Chunk | None
+    own: int | None
+
+
+def _open_to(worker: Worker, now: "Now") -> _Open:
     pending = Chunk.objects.filter(_of_its_jobs(worker), state=ChunkState.PENDING)
-    oldest, left = None, []
-    special = pending.filter(Q(faults__gt=0) | Q(kind=ChunkKind.CHECK))
+    looked_at = Q(faults__gt=0) | Q(kind=ChunkKind.CHECK) | Q(image__worker=worker)
+    special, own = [], []
+    # Nearly all are none of these: only what is one is read whole.
+    rows = pending.filter(looked_at).order_by("created_at", "pk")
+    for pk, faults, kind, keeper in rows.values_list("pk", "faults", "kind", "image__worker"):
+        if faults or kind == ChunkKind.CHECK:
+            special.append(pk)
+        if keeper == worker.pk:
+            own.append(pk)
     if worker.lacks:
-        special |= memory.too_large(worker, pending)
-    for chunk in special.select_related("job__room", "check_of").order_by("created_at", "pk"):
+        special += memory.too_large(worker, pending).values_list("pk", flat=True)
+    left, check = _looked_at(special, worker, now) if special else ([], None)
+    computed = pending.exclude(kind=ChunkKind.CHECK)
+    chunks = computed.exclude(pk__in=left) if left else computed
+    return _Open(chunks, check, next((pk for pk in reversed(own) if pk not in left), None))
+
+
+def _looked_at(
+    special: Iterable[int], worker: Worker, now: "Now"
+) -> tuple[list[int], Chunk | None]:
+    """Those that are left to others, and the oldest check that is not."""
+    left, oldest = [], None
+    chunks = Chunk.objects.filter(pk__in=special).select_related("job__room", "check_of")
+    for chunk in chunks.order_by("created_at", "pk"):
         if chunk.check_of is not None and not may_check(worker, chunk.check_of):
             continue
         if _is_left_to_others(worker, chunk, now):
             left.append(chunk.pk)
         elif oldest is None and chunk.check_of is not None:
             oldest = chunk
-    computed = pending.exclude(kind=ChunkKind.CHECK)
-    return computed.exclude(pk__in=left) if left else computed, oldest
+    return left, oldest
 
 
 def _of_its_jobs(worker: Worker) -> Q:
@@ -109,7 +131,7 @@ def may_do(worker: Worker, job: Job) -> bool:
     return helps and job.model in worker.model_names
 
 
-def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
+def _is_left_to_others(worker: Worker, chunk: Chunk, now: "Now") -> bool:
     """Whether this worker does not try this chunk while others could.
 
     - What it has failed at itself: a broken worker is the soonest to ask again, and would fail
@@ -137,7 +159,7 @@ def _is_left_to_others(worker: Worker, chunk: Chunk, now: "_Now") -> bool:
     return bool(ours and (last_try or young)) or (failed_here and bool(able))
 
 
-def _able_besides(worker: Worker, chunk: Chunk, now: "_Now") -> list[Worker]:
+def _able_besides(worker: Worker, chunk: Chunk, now: "Now") -> list[Worker]:
     able = [other for other in now.besides(worker) if may_do(other, chunk.job)]
     check = chunk.check_of
     return able if check is None else [other for other in able if may_check(other, check)]
@@ -145,7 +167,7 @@ def _able_besides(worker: Worker, chunk: Chunk, now: "_Now") -> list[Worker]:
 
 def others_have_room(worker: Worker, chunk: Chunk) -> bool:
     """Whether somebody else is here who may do it, and had not too little memory for it."""
-    return any(memory.has_room(other, chunk) for other in _able_besides(worker, chunk, _Now()))
+    return any(memory.has_room(other, chunk) for other in _able_besides(worker, chunk, Now()))
 
 
 class Next(NamedTuple):
@@ -157,28 +179,37 @@ class Next(NamedTuple):
 
 def next_chunk(worker: Worker) -> Next | None:
     """The chunk this worker should lease now, or None."""
-    now = _Now()
-    chunks, check = _open_to(worker, now)
-    if check is not None:
-        return Next(check, 0)
-    view = _View(worker, chunks, now)
-    chunk = _next_chunk(chunks.select_related("job__room", "image"), worker, view)
+    now = Now()
+    found = _open_to(worker, now)
+    if found.check is not None:
+        return Next(found.check, 0)
+    view = _View(worker, found.chunks, now)
+    chunks = found.chunks.select_related("job__room", "image")
+    own = None
+    if found.own is not None:  # of most no more is asked
+        own = Chunk.objects.select_related("job").filter(pk=found.own).first()
+    chunk = _next_chunk(chunks, own, worker, view)
     if chunk is None:
         return None
     return Next(chunk, view.steps(chunk) if chunk.kind == ChunkKind.DENOISE else 0)
 
 
-def _next_chunk(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
+def _next_chunk(
+    chunks: QuerySet[Chunk], own: Chunk | None, worker: Worker, view: "_View"
+) -> Chunk | None:
     if worker.own_first:
-        asked_here = _next_of(chunks.filter(job__client=worker.client), worker, view)
-        if asked_here is not None:
-            return asked_here
-    return _next_of(chunks, worker, view)
+        asked_here = own if own is not None and own.job.client == worker.client else None
+        first = _next_of(chunks.filter(job__client=worker.client), asked_here, worker, view)
+        if first is not None:
+            return first
+    return _next_of(chunks, own, worker, view)
 
 
-def _next_of(chunks: QuerySet[Chunk], worker: Worker, view: "_View") -> Chunk | None:
+def _next_of(
+    chunks: QuerySet[Chunk], own: Chunk | None, worker: Worker, view: "_View"
+) -> Chunk | None:
+    """own: of the image that this worker has begun."""
     rivals = view.rivals
-    own = chunks.filter(image__worker=worker).order_by("-created_at", "-pk").first()
     if own is None and not chunks.exists():
         return None
     kept = own is not None and not rivals.take_over(own) and not view.is_late(own, worker.pk)
@@ -278,7 +309,7 @@ class _Computed(NamedTuple):
     leased_at: datetime
 
 
-class _Now:
+class Now:
     """Who is there and what they compute, read once for a claim."""
 
     @cached_property
@@ -318,7 +349,7 @@ class _View:
     chunks: what is open to it.
     """
 
-    def __init__(self, worker: Worker, chunks: QuerySet[Chunk], now: _Now) -> None:
+    def __init__(self, worker: Worker, chunks: QuerySet[Chunk], now: Now) -> None:
         self.worker = worker
         self.rivals = _Rivals(worker, now)
         self._chunks = chunks
@@ -488,7 +519,7 @@ class _Rivals:
     one of them has taken something, this one is woken again (`protocol.claim`).
     """
 
-    def __init__(self, worker: Worker, now: _Now) -> None:
+    def __init__(self, worker: Worker, now: Now) -> None:
         self.worker = worker
         self._now = now
 
@@ -502,7 +533,7 @@ class _Rivals:
         return any(not self._has_something_to_begin(rival) for rival in self._for(chunk))
 
     def _has_something_to_begin(self, rival: Worker) -> bool:
-        chunks, _check = _open_to(rival, self._now)
+        chunks = _open_to(rival, self._now).chunks
         return (_orphans(chunks) | _fresh(chunks)).exists()
 
     def clearly_faster(self, one: UUID, other: UUID | None, job: Job) -> bool:
@@ -544,50 +575,3 @@ def forget_old_turns() -> None:
     old = Turn.objects.filter(last_turn__lt=long_ago)
     if old.exists():  # on SQLite, deleting nothing would still wait for other writers
         old.delete()
-
-
-def queue_of(worker_id: UUID) -> str:
-    """The worker's own queue of Celery messages. There is no shared one: from it a worker might
-    take the message, and could not take the chunk, because it lacks the model or because the image
-    is another one's.
-    """
-    return f"work-{worker_id}"
-
-
-def wake_workers(besides: UUID | None = None, job: Job | None = None) -> None:
-    """On commit, send a message to every idle Celery worker that could lease something.
-
-    job: whose chunks alone it can be about, with its room.
-    besides: a worker that asks again by itself. So do those that load or compute now, when they
-    have done, and tabs, whose sockets hear of every change (`rooms.work`). A broker that cannot be
-    reached loses the message and nothing else: the sweeper sends another.
-    """
-    transaction.on_commit(lambda: _send_wake_ups(besides, job), robust=True)
-
-
-def _send_wake_ups(besides: UUID | None, job: Job | None) -> None:
-    ready = Worker.objects.online().filter(state=WorkerState.READY, kind=WorkerKind.CELERY)
-    others = [worker for worker in ready if worker.pk != besides]
-    if job is not None:
-        others = [worker for worker in others if may_do(worker, job)]
-    for worker in _Now().idle(others):
-        if has_open(worker):
-            wake(worker.pk)
-
-
-def wake(worker_id: UUID) -> bool:
-    """Tell this worker that there is work; a broker that hangs is not waited for each time.
-
-    False: the message is lost.
-    """
-    from genqueue.tasks import work
-
-    if _broker.paused:
-        return False
-    try:
-        work.apply_async(queue=queue_of(worker_id))
-    except Exception as error:  # each broker has its own
-        _broker.failed(error)
-        return False
-    _broker.worked()
-    return True

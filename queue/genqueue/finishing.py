@@ -33,6 +33,7 @@ def finish_ready(job: Job) -> None:
     """End the images of a locked job that wait for nothing any more."""
     images_done = jobs_done = 0
     for image in Image.objects.filter(job=job, state=ImageState.RUNNING).exclude(picture=""):
+        image.job = job
         if not _awaits_a_check(image):
             _finish(image)
             images_done += 1

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db.models import F
 
-from genqueue import checks, events, fairness, verdicts
+from genqueue import checks, events, verdicts, waking
 from genqueue.kinds import ChunkKind
 from genqueue.models import Checkpoint, Chunk, Image, Job
 from genqueue.transitions import CHUNK_LIVE, IMAGE_ENDED, ChunkState, ImageState
@@ -51,7 +51,7 @@ def encode_again(job_id: UUID) -> None:
     checks.let_go(job.pk, [job.conditioning])
     Chunk.objects.create(job=job, kind=ChunkKind.ENCODE)
     events.announce(job.room_id)
-    fairness.wake_workers()
+    waking.wake_workers()
 
 
 def add_next_chunk(image: Image) -> None:

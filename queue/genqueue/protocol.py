@@ -36,6 +36,7 @@ from genqueue import (
     speeds,
     timeline,
     verdicts,
+    waking,
 )
 from genqueue.check_models import Check
 from genqueue.faults import Fault
@@ -191,7 +192,7 @@ def _lease(chunk: Chunk, worker: Worker, steps: int) -> Lease | None:
     goes_on = image is not None and image.worker_id == worker.pk
     if not goes_on:
         # who left this to us may take what is next
-        fairness.wake_workers(besides=worker.pk, job=chunk.job)
+        waking.wake_workers(besides=worker.pk, job=chunk.job)
     if goes_on and fairness.is_young(chunk):
         return replace(lease, began_at=chunk.created_at)
     return lease
@@ -299,19 +300,22 @@ def complete(
         lock_job(lease.job_id)
         job = _done(lease, seconds)
         chunk = Chunk.objects.select_related("worker").get(pk=lease.chunk_id)
+        chunk.job = job
         timeline.note_done(chunk, lease.start, received, sent, helped)
-        checks.hand_in(lease, lease.stop, written)
+        checked = checks.hand_in(lease, lease.stop, written)
         if lease.kind == ChunkKind.ENCODE:
             _encoded(lease, job, written)
         elif lease.kind == ChunkKind.DENOISE:
             _denoised(lease, job, written, seconds)
         else:
             _decoded(lease, written, seconds)
-        checks.end_lease(lease.chunk_id, lease.attempt)
+        if checked:
+            checks.end_lease(lease.chunk_id, lease.attempt)
         if lease.kind == ChunkKind.DENOISE:
             finishing.count(steps_done=lease.stop - lease.start)
-        finishing.finish_ready(job)
-        fairness.wake_workers(besides=lease.worker_id, job=job)
+        if lease.kind == ChunkKind.DECODE:
+            finishing.finish_ready(job)
+        waking.wake_workers(besides=lease.worker_id, job=job)
 
 
 def _stored(lease: Lease, result: bytes) -> str:
@@ -335,7 +339,7 @@ def _done(lease: Lease, seconds: float) -> Job:
     )
     if not moved:
         raise LeaseLostError
-    job = Job.objects.select_related("room").get(pk=lease.job_id)
+    job = Job.objects.get(pk=lease.job_id)
     steps = lease.stop - lease.start
     in_all = (timezone.now() - lease.began_at).total_seconds()
     speeds.record(lease.worker_id, lease.kind, job, steps, max(seconds, in_all))
@@ -370,7 +374,7 @@ def _complete_check(lease: Lease, result: bytes, seconds: float) -> None:
         if not used:
             files.delete_on_commit([written])
         finishing.finish_ready(job)
-        fairness.wake_workers(besides=lease.worker_id)
+        waking.wake_workers(besides=lease.worker_id)
     pursuit.pursue(culprits)
 
 
@@ -494,7 +498,7 @@ def free_images(worker_id: UUID) -> None:
             still_kept = kept.filter(pk=chunk.pk).values("image_id")
             if Image.objects.filter(pk__in=still_kept).update(worker=None):
                 events.announce(chunk.job.room_id)
-                fairness.wake_workers()
+                waking.wake_workers()
 
 
 def _return_chunk(
@@ -541,7 +545,7 @@ def _return_chunk(
     else:
         if chunk.image_id is not None:
             Image.objects.filter(pk=chunk.image_id).update(worker=None)  # anybody may go on
-        fairness.wake_workers()
+        waking.wake_workers()
     events.announce(job.room_id)
     return True
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
 
 from genqueue.kinds import ChunkKind
@@ -41,13 +42,14 @@ def record(worker_id: UUID, chunk_kind: str, job: Job, steps: int, seconds: floa
     """
     per_unit = seconds / steps if steps else seconds
     key = kind_of(chunk_kind, job)._asdict()
-    row = Speed.objects.filter(worker_id=worker_id, **key).first()
-    if row is None:
-        row = Speed(worker_id=worker_id, **key)
-    row.samples = [*row.samples, round(per_unit, 5)][-SAMPLES_KEPT:]
-    row.seconds = median(row.samples)
-    row.count += 1
-    row.save()
+    rows = Speed.objects.filter(worker_id=worker_id, **key)
+    known = list(rows.values_list("samples", flat=True))
+    samples = [*(known[0] if known else ()), round(per_unit, 5)][-SAMPLES_KEPT:]
+    values = {"samples": samples, "seconds": median(samples)}
+    if known:
+        rows.update(**values, count=F("count") + 1, measured_at=timezone.now())
+    else:
+        Speed.objects.create(worker_id=worker_id, **key, **values, count=1)
 
 
 def steps_in_a_chunk(worker: Worker, job: Job) -> int:

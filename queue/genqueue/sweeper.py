@@ -24,6 +24,7 @@ from genqueue import (
     pursuit,
     retention,
     roster,
+    waking,
 )
 from genqueue.faults import Fault
 from genqueue.models import Chunk, Worker
@@ -63,7 +64,7 @@ def sweep() -> Swept:
     idle = Worker.objects.online(now).filter(state=WorkerState.READY).exclude(pk__in=busy)
     forgotten = Chunk.objects.filter(state=ChunkState.PENDING, created_at__lt=pending_since)
     if forgotten.exists() and idle.exists():
-        fairness.wake_workers()
+        waking.wake_workers()
     retention.prune(now)
     orphans.remove_orphans(now)
     return Swept(leases, workers)

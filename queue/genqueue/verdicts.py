@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
-from genqueue import checks, events, fairness, finishing, shutting_out, timeline
+from genqueue import checks, events, finishing, shutting_out, timeline, waking
 from genqueue.check_models import Check
 from genqueue.checks import Finding
 from genqueue.kinds import ChunkKind, Doubt
@@ -157,7 +157,7 @@ def _go_to(image: Image, step: int, latent: str, spare: int | None = None) -> No
     make_pending(image, step)
     checks.let_go(image.job_id, undone)
     events.announce(image.job.room_id)
-    fairness.wake_workers()
+    waking.wake_workers()
 
 
 def make_pending(image: Image, step: int) -> None:

@@ -18,7 +18,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 from django.conf import settings
 from django.utils import timezone
 
-from genqueue import departure, equipment, events, fairness, protocol, roster, sweeper
+from genqueue import departure, equipment, events, fairness, protocol, roster, sweeper, waking
 from genqueue.equipment import Equipment
 from genqueue.faults import Fault
 from genqueue.models import Worker
@@ -49,7 +49,7 @@ class CeleryWorker:
 
         self.id = worker_id
         self.name = name
-        self.queue = fairness.queue_of(worker_id)
+        self.queue = waking.queue_of(worker_id)
         self.stopping = threading.Event()
         self.loaded = False
         self._lease: Lease | None = None
@@ -96,7 +96,7 @@ class CeleryWorker:
             self.id, WorkerState.LOADING, WorkerState.READY, last_seen_at=timezone.now()
         )
         self.loaded = True
-        fairness.wake_workers()
+        waking.wake_workers()
 
     def _computes_with(self, backend: "Backend") -> None:
         """Before it hands in: others' results are held against how exactly it computes."""
@@ -121,7 +121,7 @@ class CeleryWorker:
             if lease is None:
                 self._ask_later()
                 return
-            if fairness.wake(self.id):
+            if waking.wake(self.id):
                 return
 
     def _ask_later(self) -> None:
@@ -130,7 +130,7 @@ class CeleryWorker:
         """
         if self._timer is None or not self._timer.is_alive():
             seconds = fairness.RESERVED.total_seconds() + 0.1
-            self._timer = threading.Timer(seconds, fairness.wake, [self.id])
+            self._timer = threading.Timer(seconds, waking.wake, [self.id])
             self._timer.daemon = True
             self._timer.start()
 
@@ -140,7 +140,7 @@ class CeleryWorker:
         # This machine slept and woke, or was too busy to be heard of.
         now = WorkerState.READY if self.loaded else WorkerState.LOADING
         if not self.stopping.is_set() and roster.set_state(self.id, WorkerState.GONE, now):
-            fairness.wake_workers()
+            waking.wake_workers()
         lease = self._lease
         if lease is not None:
             try:

@@ -54,6 +54,7 @@ class Player:
         self.now = BEGAN
         self.checks = checks
         self.dice = 0.0
+        self._beaten_at: datetime | None = None
         self.leases: dict[str, Lease] = {}
         self.jobs: dict[str, UUID] = {}
         self._names: dict[UUID, str] = {}
@@ -92,6 +93,9 @@ class Player:
 
     def _idle_tabs_beat(self) -> None:
         """As their sockets say; of one that computes nothing is known but what it reports."""
+        if self._beaten_at == self.now:
+            return
+        self._beaten_at = self.now
         busy = Chunk.objects.filter(state="leased").values("worker_id")
         Worker.objects.exclude(state="gone").exclude(pk__in=busy).update(last_seen_at=self.now)
 
@@ -133,11 +137,14 @@ class Player:
 
     def _heard(self, worker: UUID) -> None:
         """A tab that was taken for gone because it was silent is ready again (`tabs.stand`)."""
+        ready = Worker.objects.filter(pk=worker, state="ready")
+        if ready.update(last_seen_at=self.now):
+            return
         shut_out = ShutOut.objects.filter(name__in=Worker.objects.filter(pk=worker).values("name"))
         gone = Worker.objects.filter(pk=worker, state="gone").exists()
         if gone and worker not in self._left and not shut_out.exists():
             roster.set_state(worker, "gone", "ready")
-        Worker.objects.filter(pk=worker, state="ready").update(last_seen_at=self.now)
+            ready.update(last_seen_at=self.now)
 
     # What people do
 

@@ -219,7 +219,7 @@ export class Leases {
     else if (chunk.kind === 'denoise') this.#denoised(chunk, job, blob, computed, now);
     else this.#decoded(chunk, blob, computed);
     this.#checks.endLease(chunk);
-    this.#finishing.finishReady(job);
+    if (chunk.kind === 'decode') this.#finishing.finishReady(job);
     this.#records.announce(job);
   }
 
