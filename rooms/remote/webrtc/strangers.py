@@ -59,11 +59,13 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a tab announces of the room's queue: whether it holds one, and with which term."""
+    """What a tab announces of the room's queue: whether it holds one, with which term, and whether
+    it is capable of holding it for others."""
 
     id: str
     holds: bool
     term: int
+    capable: bool
 
 
 def read_claim(peer_id: str, about: object) -> Claim:
@@ -72,7 +74,7 @@ def read_claim(peer_id: str, about: object) -> Claim:
     said = queue if isinstance(queue, dict) else {}
     term = said.get("term")
     known = term if is_whole(term) and term < _MOST_TERM else 0
-    return Claim(peer_id, said.get("holds") is True, known)
+    return Claim(peer_id, said.get("holds") is True, known, said.get("capable") is not False)
 
 
 def _is_short(about: dict[str, Any]) -> bool:
@@ -80,6 +82,7 @@ def _is_short(about: dict[str, Any]) -> bool:
 
 
 def rightful(claims: list[Claim]) -> Claim | None:
-    """Whose queue everybody follows: the highest term; of equal ones, the lowest id."""
+    """Whose queue everybody follows: the highest term; of equal ones, a capable tab's; of these,
+    the lowest id."""
     holders = [claim for claim in claims if claim.holds]
-    return min(holders, key=lambda claim: (-claim.term, claim.id), default=None)
+    return min(holders, key=lambda claim: (-claim.term, not claim.capable, claim.id), default=None)

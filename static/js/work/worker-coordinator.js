@@ -41,6 +41,7 @@ const MERGED_WITHIN_MS = 60_000; // it fetches what it lacks of the files before
  *   the room
  * @property {AbortSignal} [signal] gives up waiting
  * @property {(error: Error) => void} [onTrouble] message is a sentence for people
+ * @property {boolean} [capable] of holding the queue for others (claims.js)
  * @property {boolean} [checks] what tabs compute for others is checked while the queue is here
  *
  * @typedef {{holder: 'here'|'there'|'nowhere', peer: string|null}} Place
@@ -67,7 +68,9 @@ export class WorkerCoordinator {
 
   /** @param {CoordinatorOptions} options */
   constructor(options) {
-    this.#options = { onTrouble: () => {}, alone: false, checks: true, ...options };
+    this.#options = {
+      onTrouble: () => {}, alone: false, capable: true, checks: true, ...options,
+    };
     this.#handlers = options.handlers;
   }
 
@@ -182,7 +185,9 @@ export class WorkerCoordinator {
 
   // Who is here -----------------------------------------------------------------------------------
   #about() {
-    return { queue: { holds: this.#host !== null, term: this.#term, copy: this.#replica.term } };
+    const { capable } = this.#options;
+    const holds = this.#host !== null;
+    return { queue: { holds, term: this.#term, copy: this.#replica.term, capable } };
   }
 
   #announce() {

@@ -66,6 +66,7 @@ START = """async ([options]) => {
   const answers = new Map();
   const coordinator = new WorkerCoordinator({
     room: options.room, client: options.client, models: [tiny], checks: options.checks,
+    capable: options.capable,
     onTrouble: (error) => troubles.push(error.message),
     handlers: {
       open() { log.push('open'); worker?.connected(); },
@@ -175,10 +176,12 @@ def member(
 ) -> Member:
     """computes: whether it is a worker; stepMs: how long its steps take; engine: JavaScript that
     defines `openedEngine`; model: what its model has otherwise; checks: whether it has others
-    check what is computed while it holds the queue; packageId: of the package that it has."""
+    check what is computed while it holds the queue; packageId: of the package that it has; capable:
+    of holding the queue for others."""
     tab = Tab(page) if page is not None else tabs.open()
     defaults = {
         "room": "kitchen", "computes": True, "stepMs": 30, "checks": False, "packageId": "f" * 64,
+        "capable": True,
     }  # fmt: skip
     tab.page.evaluate(
         START.replace("ENGINE", engine),

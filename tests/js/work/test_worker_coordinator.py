@@ -72,6 +72,24 @@ def test_the_queue_outlives_its_holder(tabs: Tabs, relay: BareRelay, how: str) -
     assert sum(one.steps() for one in others) < 30  # it went on, and did not begin anew
 
 
+def test_a_phone_holds_the_queue_only_where_nobody_else_can(tabs: Tabs, relay: BareRelay) -> None:
+    phones = [member(tabs, relay, client, capable=False, computes=False) for client in "ab"]
+    desk = member(tabs, relay, "c")
+    holder = settled(*phones, desk)
+    desk.asks(25)
+    desk.has(25)
+    if holder is desk:
+        kill(desk)
+        settled(*phones, seconds=30)
+    else:  # one that came before it is not asked to give up what it holds
+        kill(holder)
+        [other] = [phone for phone in phones if phone is not holder]
+        assert settled(other, desk, seconds=30) is desk
+    for phone in phones:
+        if phone is not holder:
+            phone.has(25)
+
+
 def test_what_was_answered_outlives_a_holder_that_goes_at_once(
     tabs: Tabs, relay: BareRelay
 ) -> None:

@@ -60,8 +60,10 @@ def test_claims_that_are_none_claim_nothing(about):
 
 
 def test_the_highest_term_is_followed_and_of_equal_ones_the_lowest_id():
-    def claim(id_: str, term: int, holds: bool = True):
-        return read_claim(id_, {"queue": {"holds": holds, "term": term}})
+    def claim(id_: str, term: int, holds: bool = True, **more: object):
+        return read_claim(id_, {"queue": {"holds": holds, "term": term, **more}})
 
     assert rightful([claim("c", 2), claim("b", 2), claim("a", 1)]).id == "b"
+    assert rightful([claim("a", 2, capable=False), claim("b", 2)]).id == "b"
+    assert rightful([claim("a", 3, capable=False), claim("b", 2)]).id == "a"
     assert rightful([claim("a", 9, holds=False)]) is None

@@ -5,6 +5,7 @@
 // - Pictures are named by their hashes in messages; the page gets addresses of them.
 // - `ask` waits for the answer to one message: what forms and buttons do without a server.
 
+import { isPhone } from 'page/computing/device.js';
 import { Asking, Refused } from 'page/serverless/asking.js';
 import { ownClient } from 'page/serverless/client.js';
 import { OwnerPanel } from 'page/serverless/owner-panel.js';
@@ -53,6 +54,7 @@ export class RoomLine {
       ]);
       this.#coordinator = new WorkerCoordinator({
         room: this.#room, client, models, signal, onTrouble: say, alone: !meeting.possible,
+        capable: !isPhone(),
         checks: document.body.dataset.checks !== 'off',
         handlers: {
           open: () => this.#handlers.open(),
