@@ -6,6 +6,7 @@
 export const CLEAR_GAIN = 1.1;
 /** Steps of a split after which it is judged by what they took. */
 export const JUDGED_AFTER = 3;
+const MANY_STEPS = 100;
 export const SETTINGS = ['auto', 'alone', 'halves', 'bands'];
 
 /**
@@ -13,10 +14,11 @@ export const SETTINGS = ['auto', 'alone', 'halves', 'bands'];
  * @property {string} id
  * @property {number|null} halfS seconds that its half of a step takes, where it knows
  * @property {number} crossingS seconds that a velocity takes from tab to tab
+ * @property {number} [checkS] seconds of computing its half here as well, where it must be checked
  *
  * @typedef {object} Situation
  * @property {'auto'|'alone'|'halves'|'bands'} setting bands: of pictures, and steps alone
- * @property {number} guidance @property {number} steps that are left of the chunk
+ * @property {number} guidance @property {number} steps that a split could have
  * @property {number|null} aloneS seconds of a step with both halves here, once they were measured
  * @property {number|null} halfS of one half here; until it was measured, half of `aloneS`
  * @property {number} setupS before the first step of a split
@@ -70,15 +72,16 @@ export function choose(situation) {
 }
 
 /** How many times as fast; 0 where nothing is known. */
-function gain({ aloneS, halfS, steps, setupS }, { halfS: peerS, crossingS }) {
-  if (aloneS === null) return 0;
+function gain({ aloneS, halfS, steps, setupS }, { halfS: peerS, crossingS, checkS = 0 }) {
+  if (aloneS === null || !steps) return 0;
   const ownS = halfS ?? aloneS / 2;
-  return (steps * aloneS)
-    / splitSeconds({ steps, ownS, peerS: peerS ?? ownS, crossingS, setupS });
+  const split = { steps, ownS, peerS: peerS ?? ownS, crossingS, setupS };
+  return (steps * aloneS) / (splitSeconds(split) + checkS);
 }
 
 function hindrance(situation, candidate) {
-  const gainWith = (changes) => gain({ ...situation, setupS: 0 }, { ...candidate, ...changes });
+  const endless = { ...situation, steps: MANY_STEPS, setupS: 0 };
+  const gainWith = (changes) => gain(endless, { ...candidate, checkS: 0, ...changes });
   if (gainWith({ crossingS: 0 }) < CLEAR_GAIN) return 'slow-tab';
   return gainWith({}) < CLEAR_GAIN ? 'slow-link' : 'short';
 }

@@ -26,7 +26,9 @@ def planner(module_page) -> Callable[..., Any]:
 
 def situation(**changes: Any) -> Plan:
     peer = {"id": "bob", "halfS": 0.5, "crossingS": 0.01}
-    peer |= {name: changes.pop(name) for name in ("peerS", "crossingS") if name in changes}
+    peer |= {
+        name: changes.pop(name) for name in ("peerS", "crossingS", "checkS") if name in changes
+    }
     if "peerS" in peer:
         peer["halfS"] = peer.pop("peerS")
     return {**SITUATION, "candidates": [peer], **changes}
@@ -134,6 +136,9 @@ def test_a_long_split_takes_what_the_slowest_way_round_takes_for_a_step(planner)
         ({"crossingS": 1}, "alone", "slow-link"),
         ({"peerS": 3}, "alone", "slow-tab"),
         ({"setupS": 3, "steps": 4}, "alone", "short"),
+        ({"checkS": 0.5, "steps": 1}, "alone", "short"),  # the first time its half is computed here
+        ({"checkS": 0.5, "steps": 12}, "halves", "gain"),
+        ({"steps": 0}, "alone", "short"),  # the last one is under way
         # until they were measured, halves are taken for halves
         ({"halfS": None, "peerS": None}, "halves", "gain"),
         ({"halfS": None, "peerS": 2}, "alone", "slow-tab"),
