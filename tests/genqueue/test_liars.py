@@ -22,6 +22,7 @@ from genqueue.check_models import Check, ShutOut
 from genqueue.models import Job, Worker
 from genqueue.runner import Runner
 from tests.diffusion.plan.rounded import write_rounded_model
+from tests.faults.fault import injected, lots_of
 from tests.genqueue.conftest import Hand, settings_of
 from tests.genqueue.volunteers import server, volunteer
 from tests.liars import LIES, Liar
@@ -91,17 +92,25 @@ def honest_picture(backend: Backend, job: Job) -> np.ndarray:
 
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize(("says", "checks"), [("f32", "f32"), ("f16", "f32"), ("f32", "f16")])
-def test_every_lie_is_found_and_done_again(alice, bob, backends, lie, says, checks):
+def test_every_lie_is_found_and_done_again(
+    request, settings, alice, bob, backends, lie, says, checks
+):
+    settings.CHUNK_SECONDS = 0.001  # a range of two steps, then of one each
+    honest_ranges = lots_of(request).randrange(5)
     tab = volunteer(bob, variant=says)
-    liar = Computing(tab, Liar(lie, backends[says], backends["int8"]))
+    liar = Computing(tab, Liar(lie, backends[says], backends["int8"], honest_ranges))
     job = submit(alice, steps=6)
     server()  # somebody could check: the picture waits
     work(liar)
+    injected(request, "liar at the site", f"range {honest_ranges} of 5 ({lie})")
     work(Computing(server(), backends[checks]))
     assert ShutOut.objects.get().label == bob.label
     wrong = Check.objects.get(state="wrong")
     assert wrong.kind == "denoise"
     assert wrong.distance > wrong.limit
+    # Before the first range there is no latent to be stale
+    first = max(honest_ranges, 1) if lie == "a stale latent" else honest_ranges
+    assert wrong.start == (first + 1 if first else 0)
     job.refresh_from_db()
     assert job.state == "done"
     assert np.abs(picture_of(job) - honest_picture(backends[checks], job)).max() <= 2
