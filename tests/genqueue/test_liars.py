@@ -20,11 +20,10 @@ from genqueue import actions, files, protocol
 from genqueue import checks as queue_checks
 from genqueue.check_models import Check, ShutOut
 from genqueue.models import Job, Worker
-from genqueue.runner import Runner
 from tests.diffusion.plan.rounded import write_rounded_model
 from tests.faults.fault import injected, lots_of
-from tests.genqueue.conftest import Hand, settings_of
-from tests.genqueue.volunteers import server, volunteer
+from tests.genqueue.conftest import settings_of
+from tests.genqueue.volunteers import Computing, server, volunteer
 from tests.liars import LIES, Liar
 
 pytestmark = pytest.mark.django_db
@@ -46,22 +45,6 @@ def model(settings, tmp_path, backends) -> None:
     """The site has the exact one, under the name of the tests."""
     shutil.copytree(Path(backends["f32"].folder.path), tmp_path / "models" / "tiny")
     settings.MODEL_ROOTS = [tmp_path / "models"]
-
-
-class Computing:
-    """A worker that computes: `hand` leases, `backend` does the work."""
-
-    def __init__(self, hand: Hand, backend: Backend) -> None:
-        self.hand = hand
-        self.runner = Runner(lambda: False)
-        self.runner._open = ("tiny", backend.folder, backend)
-
-    def do_next(self) -> bool:
-        lease = self.hand.claim()
-        if lease is None:
-            return False
-        self.runner.run(lease)
-        return True
 
 
 def work(*workers: Computing) -> None:

@@ -1,13 +1,16 @@
-"""Workers that people bring, honest and not, who compute nothing: honest ones say the same."""
+"""Workers that people bring, honest and not, who compute nothing: honest ones say the same. And one
+that computes."""
 
 from dataclasses import dataclass
 
+from diffusion.backends import Backend
 from genqueue import comparing, files, protocol
 from genqueue.check_models import Check
 from genqueue.checks import Finding
 from genqueue.kinds import WorkerKind
 from genqueue.models import Job, Room, Worker
 from genqueue.protocol import Lease
+from genqueue.runner import Runner
 from tests.cast import Person
 from tests.genqueue.conftest import Hand, new_worker
 
@@ -44,6 +47,22 @@ def volunteer(
 
 def server(lies: bool = False) -> Volunteer:
     return Volunteer(new_worker("server").id, lies)
+
+
+class Computing:
+    """A worker that computes: `hand` leases, `backend` does the work."""
+
+    def __init__(self, hand: Hand, backend: Backend) -> None:
+        self.hand = hand
+        self.runner = Runner(lambda: False)
+        self.runner._open = ("tiny", backend.folder, backend)
+
+    def do_next(self) -> bool:
+        lease = self.hand.claim()
+        if lease is None:
+            return False
+        self.runner.run(lease)
+        return True
 
 
 def compare_words(check: Check, computed: bytes, variant: str):

@@ -1,18 +1,24 @@
 """Two tabs of the site at one picture, with real engines on the software GPU: the halves of
-guidance go over the site's relay's connections, chunks and pictures over the site."""
+guidance go over the site's relay's connections, chunks and pictures over the site. What they make
+is checked by one of the server's workers, and the picture waits for that."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 import torch
 from playwright.sync_api import Browser, expect
 
+from diffusion.backends import open_backend
 from diffusion.model_folder import read_model_folder
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from genqueue import actions, files, packages, timeline, timeline_json
+from genqueue import actions, checks, fairness, files, packages, timeline, timeline_json
+from genqueue.check_models import Check
 from genqueue.models import Image
 from tests.browser import WEBGPU, _browser
+from tests.genqueue.processes import until
+from tests.genqueue.volunteers import Computing, server
 from tests.js.meshed import meet
 from tests.js.panel import PATIENCE_MS, heard, listen, ready
 from tests.js.pictures import decibels, made_by_torch, pixels
@@ -38,13 +44,15 @@ def chromium() -> Iterator[Browser]:
 
 
 def test_two_tabs_of_the_site_compute_one_picture(
-    open_page, kitchen, settings, tmp_path, alice, bob
+    open_page, kitchen, settings, monkeypatch, tmp_path, alice, bob
 ):
     model = tmp_path / "packed/models/tiny"
     write_random_model(model, dtype=torch.float32)
     settings.MODEL_ROOTS = [model.parent]
     settings.DATA_DIR = tmp_path / "packed/data"
-    settings.P2PWEB_SPOT_CHECKS = False  # or the other tab is busy with them
+    settings.LEASE_SECONDS = 600  # the checker says nothing before it is needed
+    monkeypatch.setattr(fairness, "TRUSTED_FIRST", timedelta(minutes=10))  # checks are not for tabs
+    monkeypatch.setattr(checks, "PROVEN", 10_000)  # everything is checked
     packages.manifest_file("tiny", "f16")
     tabs = []
     for person in (alice, bob):
@@ -59,7 +67,12 @@ def test_two_tabs_of_the_site_compute_one_picture(
         listen(page)
         page.evaluate(PEERS_SAID)
     wanted = settings_of(prompt=PROMPT, steps=STEPS, guidance=GUIDANCE, seed=SEED)
+    checker = Computing(server(), open_backend("torch", read_model_folder(model)))
     job, *_ = actions.submit_job(kitchen, alice.client_id, wanted)
+    until(lambda: Image.objects.exclude(picture="").filter(job=job).exists(), PATIENCE_MS / 1000)
+    expect(tabs[0].get_by_role("figure")).to_have_count(0)  # nobody has looked at it yet
+    while checker.do_next():
+        pass
     for page in tabs:
         expect(page.get_by_role("figure")).to_have_count(1, timeout=PATIENCE_MS)
     image = Image.objects.get(job=job)
@@ -86,5 +99,10 @@ def test_two_tabs_of_the_site_compute_one_picture(
     by = timeline.steps_by(timeline.entries_of(image.timeline))
     assert sum(by.values()) == STEPS
     assert by[partner["worker"]["id"]] >= partner["steps"] / 2
+    found = timeline_json.as_json(image)["checks"]
+    assert {one["verdict"] for one in found} == {"agreed"}
+    assert {one["kind"] for one in found} == {"encode", "denoise", "decode"}
+    assert max(one["distance"] for one in found if one["kind"] == "denoise") > 0  # f16 beside f32
+    assert not Check.objects.filter(job=job, state="open").exists()
     tabs[0].locator(".picture-link").click()
     expect(tabs[0].locator("#lightbox .event", has_text="half of")).not_to_have_count(0)
