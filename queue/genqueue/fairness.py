@@ -212,15 +212,19 @@ def _next_of(
     rivals = view.rivals
     if own is None and not chunks.exists():
         return None
+    if own is not None and own.kind != ChunkKind.DENOISE:
+        return own  # its latent is here
     kept = own is not None and not rivals.take_over(own) and not view.is_late(own, worker.pk)
     if own is not None and kept and view.tail(own) is None:
         return own
     fresh = view.first_fresh(chunks)
     if own is not None and kept:
         return _needed(chunks, fresh, own, view) or own
-    for orphan in _orphans(chunks).order_by("created_at", "pk"):
-        if not view.is_late(orphan, worker.pk):
-            return orphan
+    orphans = _orphans(chunks).order_by("created_at", "pk")
+    if orphans.exists():
+        for orphan in orphans:
+            if not view.is_late(orphan, worker.pk):
+                return orphan
     if fresh is not None and not view.is_late(fresh, worker.pk):
         return None if rivals.want(fresh) else fresh
     return _taken_over(chunks, worker, view)

@@ -124,6 +124,7 @@ def test_without_a_server(chromium: Browser, relay, theirs, eyes, tmp_path, requ
         update = request.config.getoption("update_screenshots", default=False)
         expect(tabs[1].get_by_role("figure")).to_have_count(1)
         tabs[1].get_by_role("figure").scroll_into_view_if_needed()
+        tabs[0].locator("#lightbox .event").last.scroll_into_view_if_needed()
         beside(*tabs).save(SCREENSHOT if update else tmp_path / "two-tabs.webp", quality=88)
         for page in tabs:
             page.context.close()
