@@ -12,7 +12,7 @@ from aiortc import RTCDataChannel
 
 from rooms.remote.conversation import Message, is_whole
 from rooms.remote.webrtc.connection import Connection
-from rooms.remote.webrtc.strangers import Allowance, Claim, read_claim, read_message
+from rooms.remote.webrtc.strangers import Allowance, read_claim, read_message
 
 PROTOCOL: Final = 1
 CONTROL_NUMBER: Final = 10
@@ -44,7 +44,7 @@ class Peer:
         ended: Callable[["Peer", Ending], None],
     ) -> None:
         self.id, self.connection = peer_id, connection
-        self.claim = Claim(peer_id, holds=False, term=0)
+        self.claim = read_claim(peer_id, None)
         self.is_here = self.is_gone = False
         self.round_trip_seconds: float | None = None
         self._hello, self._changed, self._ended = hello, changed, ended
