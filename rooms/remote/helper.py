@@ -220,8 +220,7 @@ class _Visit(Generic[A]):
                 self._helper.say("Ready: waiting for work.")
                 self._claim()
             case "work.lease":
-                self._compute(message, data)
-                if not self._helper.stopping.is_set():
+                if not self._compute(message, data) and not self._helper.stopping.is_set():
                     self._claim()
             case "work.dismissed":
                 raise DismissedError(plain(message.get("detail")))
@@ -231,7 +230,8 @@ class _Visit(Generic[A]):
     def _claim(self) -> None:
         self.line.say({"type": "work.claim", **self._helper.at_hand.claim()})
 
-    def _compute(self, lease: Message, data: bytes) -> None:
+    def _compute(self, lease: Message, data: bytes) -> bool:
+        """Whether it has claimed what is next."""
         name = name_of(lease)
         self.held = name
         began = time.monotonic()
@@ -245,21 +245,28 @@ class _Visit(Generic[A]):
             self.tell_equipment()
             result = chunk.compute(backend, _Steps(self, lease))
         except _StopComputing:
-            return
+            return False
         except LineClosedError:
             raise
         except Exception as error:
             self._fail(name, error)
-            return
-        if self.held == name:
-            seconds = time.monotonic() - began
-            self.tell_equipment()
-            said = {**_message("work.complete", name), "seconds": seconds}
-            self.line.say(said, safetensors_numpy.save(result))
-            self._await_done(name)
+            return False
+        if self.held != name:
+            return False
+        seconds = time.monotonic() - began
+        self.tell_equipment()
+        said = {**_message("work.complete", name), "seconds": seconds}
+        self.line.say(said, safetensors_numpy.save(result))
+        # Messages are taken in order: what is next comes without waiting for `work.done` first.
+        goes_on = not self._helper.stopping.is_set()
+        if goes_on:
+            self._claim()
+        self._await_done(name)
+        return goes_on
 
     def _await_done(self, name: Name) -> None:
-        """The server takes the result before the next claim; a lost lease is known by itself."""
+        """The server takes the result before it deals with a claim; a lost lease is known by
+        itself."""
         while self.held == name:
             heard = self._inbox.get()
             if heard is None:

@@ -258,8 +258,13 @@ export class TabWorker {
       case 'work.done':
       case 'work.lost':
         if (!this.#isAtHand(message)) break;
-        this.#drop();
-        this.#claimRested();
+        if (this.#chunk.claimedAhead) {
+          this.#drop();
+          this.#waitForLease();
+        } else {
+          this.#drop();
+          this.#claimRested();
+        }
         break;
       case 'work.dismissed':
         this.#end(message.code, message.detail);
@@ -283,9 +288,14 @@ export class TabWorker {
 
   #claim() {
     if (!this.#welcome) return;
+    this.#waitForLease();
+    this.#sayClaim();
+  }
+
+  #waitForLease() {
+    this.#waits = true;
     this.#idleSince = performance.now();
     this.#onState({ state: 'waiting' });
-    this.#sayClaim();
   }
 
   #sayClaim() {
@@ -310,7 +320,7 @@ export class TabWorker {
     const controller = new AbortController();
     const chunk = {
       lease, controller, step: lease.start, latent: null, shape: null, shownAt: 0,
-      savedAt: performance.now(), restedMs: 0, ledger: new Ledger(),
+      savedAt: performance.now(), restedMs: 0, ledger: new Ledger(), claimedAhead: false,
     };
     this.#chunk = chunk;
     this.#waits = false;
@@ -326,6 +336,10 @@ export class TabWorker {
       const { partners } = chunk.ledger;
       const more = partners.length ? { partners } : {};
       this.#line.say({ ...named(lease, 'work.complete'), seconds, ...more }, toBytes(result));
+      if (this.#power.restMs) return;
+      // Messages are taken in order: what is next comes without waiting for `work.done` first.
+      chunk.claimedAhead = true;
+      this.#sayClaim();
     } catch (error) {
       if (this.#chunk !== chunk) return; // lost, and therefore ended
       this.#chunk = null;
