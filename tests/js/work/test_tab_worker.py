@@ -126,6 +126,30 @@ def test_what_it_computed_is_at_hand_for_the_next_chunk(run):
     assert claim["latents"] == [["j", 0, 4]]
 
 
+@pytest.mark.parametrize("ended", ["done", "lost"])
+def test_what_is_next_is_claimed_with_a_result_and_once(run, ended):
+    result = run(
+        """welcome();
+        worker.receive(lease('denoise'));
+        (await until(() => calls[0])).resolve(new Float32Array(4));
+        await until(() => said('complete').length);
+        const order = sent.flatMap(({ type }) => type ?? []);  // without the bytes
+        worker.ownFirst = true;                   // it has claimed, and says so anew
+        const before = states.length;
+        worker.receive({ type: 'work.ENDED', chunk: 7, attempt: 1 });
+        const after = states.slice(before);
+        worker.receive(lease('denoise', { chunk: 8 }));
+        await until(() => calls[1]);
+        return [order, after, said('claim').map(({ own_first: first }) => first)];""".replace(
+            "ENDED", ended
+        )
+    )
+    order, after, claims = result
+    assert order[-3:] == ["work.claim", "work.complete", "work.claim"]
+    assert after == [{"state": "waiting"}]
+    assert claims == [False, False, True]
+
+
 def test_what_it_lacks_comes_with_the_lease_in_pieces(run):
     result = run(
         """welcome();
