@@ -79,7 +79,7 @@ export class TabWorker {
   #power;
   #open = false; // the socket is
   #ownFirst = false;
-  #waits = false; // it has claimed, and holds nothing yet
+  #waits = false; // it has claimed, and has no lease of it yet
   #paused = null; // why
   #turn = 0; // of claiming: what rests for an earlier one is over
   #welcome = false; // the server knows this tab as a worker
@@ -258,18 +258,19 @@ export class TabWorker {
       case 'work.done':
       case 'work.lost':
         if (!this.#isAtHand(message)) break;
-        if (this.#chunk.claimedAhead) {
-          this.#drop();
-          this.#waitForLease();
-        } else {
-          this.#drop();
-          this.#claimRested();
-        }
+        this.#leaseOver({ claimed: this.#waits });
         break;
       case 'work.dismissed':
         this.#end(message.code, message.detail);
         break;
     }
+  }
+
+  /** The chunk at hand is over. claimed: what is next was asked for with its result. */
+  #leaseOver({ claimed }) {
+    this.#drop();
+    if (claimed) this.#waitForLease();
+    else this.#claimRested();
   }
 
   #isAtHand({ chunk, attempt }) {
@@ -320,7 +321,7 @@ export class TabWorker {
     const controller = new AbortController();
     const chunk = {
       lease, controller, step: lease.start, latent: null, shape: null, shownAt: 0,
-      savedAt: performance.now(), restedMs: 0, ledger: new Ledger(), claimedAhead: false,
+      savedAt: performance.now(), restedMs: 0, ledger: new Ledger(),
     };
     this.#chunk = chunk;
     this.#waits = false;
@@ -338,7 +339,6 @@ export class TabWorker {
       this.#line.say({ ...named(lease, 'work.complete'), seconds, ...more }, toBytes(result));
       if (this.#power.restMs) return;
       // Messages are taken in order: what is next comes without waiting for `work.done` first.
-      chunk.claimedAhead = true;
       this.#sayClaim();
     } catch (error) {
       if (this.#chunk !== chunk) return; // lost, and therefore ended
