@@ -14,7 +14,8 @@ export const SETTINGS = ['auto', 'alone', 'halves', 'bands'];
  * @property {string} id
  * @property {number|null} halfS seconds that its half of a step takes, where it knows
  * @property {number} crossingS seconds that a velocity takes from tab to tab
- * @property {number} [checkS] seconds of computing its half here as well, where it must be checked
+ * @property {number} [checks] of a run, on the average: steps of which its half is computed here as
+ *   well
  *
  * @typedef {object} Situation
  * @property {'auto'|'alone'|'halves'|'bands'} setting bands: of pictures, and steps alone
@@ -72,16 +73,16 @@ export function choose(situation) {
 }
 
 /** How many times as fast; 0 where nothing is known. */
-function gain({ aloneS, halfS, steps, setupS }, { halfS: peerS, crossingS, checkS = 0 }) {
+function gain({ aloneS, halfS, steps, setupS }, { halfS: peerS, crossingS, checks = 0 }) {
   if (aloneS === null || !steps) return 0;
   const ownS = halfS ?? aloneS / 2;
   const split = { steps, ownS, peerS: peerS ?? ownS, crossingS, setupS };
-  return (steps * aloneS) / (splitSeconds(split) + checkS);
+  return (steps * aloneS) / (splitSeconds(split) + checks * ownS);
 }
 
 function hindrance(situation, candidate) {
   const endless = { ...situation, steps: MANY_STEPS, setupS: 0 };
-  const gainWith = (changes) => gain(endless, { ...candidate, checkS: 0, ...changes });
+  const gainWith = (changes) => gain(endless, { ...candidate, checks: 0, ...changes });
   if (gainWith({ crossingS: 0 }) < CLEAR_GAIN) return 'slow-tab';
   return gainWith({}) < CLEAR_GAIN ? 'slow-link' : 'short';
 }

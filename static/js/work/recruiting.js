@@ -195,13 +195,12 @@ export class Recruiting {
     const halfS = this.#speeds.of('half', shape);
     const aloneS = this.#speeds.of('alone', shape);
     const underWay = this.#setting === 'halves' ? 0 : 1; // the step at hand is ended alone
-    const checkS = halfS ?? (aloneS ?? 0) / 2;
     return choose({
       setting: this.#setting, guidance, steps: Math.max(0, stop - start - underWay), aloneS, halfS,
       setupS: this.#speeds.of('opening', shape) ?? 0,
       others, busy, candidates: partners.map((partner) => ({
         ...partner.candidate(shape),
-        checkS: this.#partners.isProven(partner.id) ? CHECKED_RUNS * checkS : checkS,
+        checks: this.#partners.isProven(partner.id) ? CHECKED_RUNS : 1,
       })),
     });
   }

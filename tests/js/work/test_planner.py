@@ -27,7 +27,7 @@ def planner(module_page) -> Callable[..., Any]:
 def situation(**changes: Any) -> Plan:
     peer = {"id": "bob", "halfS": 0.5, "crossingS": 0.01}
     peer |= {
-        name: changes.pop(name) for name in ("peerS", "crossingS", "checkS") if name in changes
+        name: changes.pop(name) for name in ("peerS", "crossingS", "checks") if name in changes
     }
     if "peerS" in peer:
         peer["halfS"] = peer.pop("peerS")
@@ -136,8 +136,8 @@ def test_a_long_split_takes_what_the_slowest_way_round_takes_for_a_step(planner)
         ({"crossingS": 1}, "alone", "slow-link"),
         ({"peerS": 3}, "alone", "slow-tab"),
         ({"setupS": 3, "steps": 4}, "alone", "short"),
-        ({"checkS": 0.5, "steps": 1}, "alone", "short"),  # the first time its half is computed here
-        ({"checkS": 0.5, "steps": 12}, "halves", "gain"),
+        ({"checks": 1, "steps": 1}, "alone", "short"),  # the first time its half is computed here
+        ({"checks": 1, "steps": 12}, "halves", "gain"),
         ({"steps": 0}, "alone", "short"),  # the last one is under way
         # until they were measured, halves are taken for halves
         ({"halfS": None, "peerS": None}, "halves", "gain"),
