@@ -96,7 +96,7 @@ def begin(chunk: Chunk, worker: Worker, start: int, given: str) -> None:
 
 
 def hand_in(lease: "Lease", stop: int, result: str) -> bool:
-    """The newest that has come under this lease. False: its worker is taken on trust."""
+    """The newest that has come under this lease. False: nothing of it is checked."""
     rows = Check.objects.filter(chunk=lease.chunk_id, attempt=lease.attempt, state=CheckState.HELD)
     return rows.update(stop=stop, result=result) > 0
 

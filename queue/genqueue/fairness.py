@@ -213,7 +213,7 @@ def _next_of(
     if own is None and not chunks.exists():
         return None
     if own is not None and own.kind != ChunkKind.DENOISE:
-        return own  # its latent is here
+        return own  # a decoding: the latent stays where it is
     kept = own is not None and not rivals.take_over(own) and not view.is_late(own, worker.pk)
     if own is not None and kept and view.tail(own) is None:
         return own
@@ -274,7 +274,7 @@ def _needed(
     chunks: QuerySet[Chunk], fresh: Chunk | None, own: Chunk, view: "_View"
 ) -> Chunk | None:
     """What this worker leaves its own image for: a longer one that slower workers have left."""
-    tail = view.tail(own) if own.kind == ChunkKind.DENOISE else None
+    tail = view.tail(own)
     if tail is None:
         return None
     worker = view.worker
@@ -531,9 +531,8 @@ class _Rivals:
         return any(True for _rival in self._for(chunk))
 
     def take_over(self, chunk: Chunk) -> bool:
-        """Whether one of them takes our own image over: one that has nothing to begin."""
-        if chunk.kind != ChunkKind.DENOISE:
-            return False  # the latent stays where it is
+        """Whether one of them goes on with the steps of our own image: one that has nothing to
+        begin."""
         return any(not self._has_something_to_begin(rival) for rival in self._for(chunk))
 
     def _has_something_to_begin(self, rival: Worker) -> bool:

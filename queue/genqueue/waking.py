@@ -24,7 +24,7 @@ def queue_of(worker_id: UUID) -> str:
 def wake_workers(besides: UUID | None = None, job: Job | None = None) -> None:
     """On commit, send a message to every idle Celery worker that could lease something.
 
-    job: whose chunks alone it can be about, with its room.
+    job: whose chunks alone it can be about.
     besides: a worker that asks again by itself. So do those that load or compute now, when they
     have done, and tabs, whose sockets hear of every change (`rooms.work`). A broker that cannot be
     reached loses the message and nothing else: the sweeper sends another.
