@@ -108,3 +108,12 @@ def until(page: Page, condition: str, seconds: float = 20) -> None:
     page.wait_for_function(
         f"() => window.mesh && ({condition})", timeout=seconds * 1000, polling=50
     )
+
+
+def exchanged(page: Page) -> dict[str, int]:
+    """What has gone from tab to tab by now: `mesh` may hold what was a second ago."""
+    counts: dict[str, int] = page.evaluate(
+        """() => new Promise((resolve) => document.addEventListener(
+            'mesh', ({ detail }) => resolve(detail.exchanged), { once: true }))"""
+    )
+    return counts

@@ -14,7 +14,7 @@ from diffusion.random_model import write_random_model
 from genqueue import actions, files, packages
 from genqueue.models import Image, Job
 from tests.browser import _browser, violations
-from tests.js.meshed import Heard, compute, meet, prepare, red, until
+from tests.js.meshed import Heard, compute, exchanged, meet, prepare, red, until
 from tests.js.room.conftest import RTC
 from tests.js.test_room_page import connected
 from tests.relay import ROOT
@@ -110,9 +110,7 @@ def test_what_one_tab_has_computed_goes_directly_to_the_other(tab, alice, bob):
     finished(mine, job)
     told = [from_site_to_me, from_site_to_them]
     assert {"prompt", "negative"} <= told[0].direct() | told[1].direct()
-    counts = "mesh.exchanged"
-    until(mine, f"{counts}.taken + {counts}.given > 0")
-    moved = [page.evaluate(counts) for page in (mine, theirs)]
+    moved = [exchanged(page) for page in (mine, theirs)]
     assert moved[0]["taken"] + moved[1]["taken"] >= 2
     assert moved[0]["missed"] == moved[1]["missed"] == 0
     assert moved[0]["takenBytes"] == moved[1]["givenBytes"]
@@ -137,7 +135,7 @@ def giving(page: Page, otherwise: str) -> None:
 
 @pytest.mark.parametrize(
     "otherwise",
-    ["(this.#kept.get(name) ?? new Uint8Array(64)).map((byte) => byte ^ 1)", "null"],
+    ["this.#kept.get(name)?.map((byte) => byte ^ 1) ?? null", "null"],
     ids=["wrong bytes", "nothing"],
 )
 def test_what_others_do_not_give_comes_from_the_site(tab, alice, bob, otherwise):
@@ -153,12 +151,11 @@ def test_what_others_do_not_give_comes_from_the_site(tab, alice, bob, otherwise)
     finished(mine, job)
     assert to_me.direct() | to_them.direct() >= {"prompt", "negative"}
     assert to_me.bytes + to_them.bytes >= 350 * 48 * 4
-    for page in (mine, theirs):
-        until(page, "mesh.exchanged.taken === 0")
-    missed = [page.evaluate("mesh.exchanged.missed") for page in (mine, theirs)]
-    assert sum(missed) >= 2
-    wrong = sum(page.evaluate("mesh.exchanged.wrong") for page in (mine, theirs))
-    assert (wrong > 0) == ("map" in otherwise), "who gives wrong bytes is told"
+    counts = [exchanged(page) for page in (mine, theirs)]
+    assert sum(one["taken"] for one in counts) == 0
+    assert sum(one["missed"] for one in counts) >= 2
+    told = sum(one["wrong"] for one in counts)
+    assert (told > 0) == ("map" in otherwise), "who gives wrong bytes is told"
 
 
 def test_tabs_stay_connected_while_the_site_is_away_and_meet_others_when_it_is_back(

@@ -4,7 +4,7 @@ from playwright.sync_api import Page, expect
 
 from rooms.ice import ice
 from tests.browser import violations
-from tests.js.meshed import compute, meet, until
+from tests.js.meshed import compute, exchanged, meet, until
 from tests.js.room.conftest import RTC_SPY
 from tests.js.test_site_mesh import ask, both_compute_and_meet, chromium, finished, packed, tab
 
@@ -108,11 +108,13 @@ def test_who_hides_leaves_those_who_were_met_and_work_goes_on_and_comes_back(
         until(page, "mesh.peers.length === 0")
     finished(mine, ask(alice, seed=7))
     for page in (mine, theirs):
-        until(page, "mesh.exchanged.taken + mesh.exchanged.given === 0")
+        moved = exchanged(page)
+        assert moved["taken"] + moved["given"] == 0
     hide(mine).uncheck()  # which was agreed to before
     for page in (mine, theirs):
         until(page, "mesh.peers.length === 1", seconds=40)
     ask(alice, seed=9, images=2)
     expect(mine.get_by_role("figure")).to_have_count(3, timeout=90_000)
     for page in (mine, theirs):
-        until(page, "mesh.exchanged.taken + mesh.exchanged.given > 0")
+        moved = exchanged(page)
+        assert moved["taken"] + moved["given"] > 0
