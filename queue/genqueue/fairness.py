@@ -171,10 +171,10 @@ def others_have_room(worker: Worker, chunk: Chunk) -> bool:
 
 
 class Next(NamedTuple):
-    """What a worker should lease now. steps: how many of them at most, of a `denoise` chunk."""
+    """What a worker should lease now. portion: of the steps, where it is a `denoise` chunk."""
 
     chunk: Chunk
-    steps: int
+    portion: speeds.Portion | None
 
 
 def next_chunk(worker: Worker) -> Next | None:
@@ -182,7 +182,7 @@ def next_chunk(worker: Worker) -> Next | None:
     now = Now()
     found = _open_to(worker, now)
     if found.check is not None:
-        return Next(found.check, 0)
+        return Next(found.check, None)
     view = _View(worker, found.chunks, now)
     chunks = found.chunks.select_related("job__room", "image")
     own = None
@@ -191,7 +191,7 @@ def next_chunk(worker: Worker) -> Next | None:
     chunk = _next_chunk(chunks, own, worker, view)
     if chunk is None:
         return None
-    return Next(chunk, view.steps(chunk) if chunk.kind == ChunkKind.DENOISE else 0)
+    return Next(chunk, view.portion(chunk) if chunk.kind == ChunkKind.DENOISE else None)
 
 
 def _next_chunk(
@@ -371,22 +371,22 @@ class _View:
         if pace is None or timezone.now() - chunk.created_at > left_for(pace):
             return False
         left = chunk.job.steps - chunk.image.step
-        steps = min(left, self._steps(chunk, by, tail))
+        steps = self._portion(chunk, by, tail).of(left)
         decoding = speeds.kind_of(ChunkKind.DECODE, chunk.job)
         decode = 0.0 if steps < left else self._measured.seconds(by, decoding) or 0.0
         seconds = steps * pace + decode
         return tail.is_too_slow(chunk.image_id, by, seconds, last=steps == left)
 
-    def steps(self, chunk: Chunk) -> int:
-        """How many this worker should do of a `denoise` chunk until it asks again."""
+    def portion(self, chunk: Chunk) -> speeds.Portion:
+        """What this worker should do of a `denoise` chunk until it asks again."""
         tail = self.tail(chunk)
         if tail is None:
-            return speeds.steps_in_a_chunk(self.worker, chunk.job)
-        return self._steps(chunk, self.worker.pk, tail)
+            return speeds.portion_for(self.worker, chunk.job)
+        return self._portion(chunk, self.worker.pk, tail)
 
-    def _steps(self, chunk: Chunk, by: UUID, tail: Tail) -> int:
+    def _portion(self, chunk: Chunk, by: UUID, tail: Tail) -> speeds.Portion:
         measured = self._measured.measured(by, speeds.kind_of(ChunkKind.DENOISE, chunk.job))
-        return speeds.steps_of_chunk(measured, tail.range_seconds(by))
+        return speeds.portion(measured, tail.range_seconds(by))
 
     def is_left(self, chunk: Chunk) -> bool:
         """Whether its worker computes another image now, or had better leave it."""

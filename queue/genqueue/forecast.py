@@ -19,7 +19,7 @@ from django.utils import timezone
 from genqueue.kinds import ChunkKind
 from genqueue.models import Chunk, Image, Job, Room, Turn, Worker
 from genqueue.simulation import Hand, Line, Pace, Picture, Place, Play, Run, Task
-from genqueue.speeds import Kind, Speeds, kind_of, steps_of_chunk
+from genqueue.speeds import Kind, Speeds, kind_of, portion
 from genqueue.transitions import (
     CHUNK_LIVE,
     ChunkState,
@@ -131,8 +131,8 @@ class _Scene:
             encode=self.speeds.seconds(worker_id, kinds.encode),
             step=step,
             decode=self.speeds.seconds(worker_id, kinds.decode),
-            first_steps=steps_of_chunk(self.speeds.measured(worker_id, kinds.denoise)),
-            chunk_steps=steps_of_chunk(step),
+            first=portion(self.speeds.measured(worker_id, kinds.denoise)),
+            further=portion(step),
         )
 
     def _task(self, job: Job) -> Task:

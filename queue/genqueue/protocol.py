@@ -109,11 +109,11 @@ def claim(worker_id: UUID) -> Lease | None:
         found = fairness.next_chunk(worker) if worker else None
         if worker is None or found is None:
             return None
-        chunk, steps = found
+        chunk, portion = found
         with transaction.atomic():
             if lock_job(chunk.job_id) and ready.exists():
                 checks_it = chunk.check_of_id is not None
-                lease = _check(chunk, worker) if checks_it else _lease(chunk, worker, steps)
+                lease = _check(chunk, worker) if checks_it else _lease(chunk, worker, portion)
                 if lease is not None:
                     return lease
     return None
@@ -157,7 +157,7 @@ def _take(lease: Lease, **values: object) -> bool:
     )
 
 
-def _lease(chunk: Chunk, worker: Worker, steps: int) -> Lease | None:
+def _lease(chunk: Chunk, worker: Worker, portion: speeds.Portion | None) -> Lease | None:
     job = Job.objects.get(pk=chunk.job_id)
     image = Image.objects.get(pk=chunk.image_id) if chunk.image_id else None
     start, stop, latent = chunk.start, chunk.stop, None
@@ -165,9 +165,9 @@ def _lease(chunk: Chunk, worker: Worker, steps: int) -> Lease | None:
         newest = image.checkpoints.order_by("-step").first()
         if newest is not None:
             latent = newest.latent
-        if chunk.kind == ChunkKind.DENOISE:
+        if portion is not None:
             start = newest.step if newest is not None else 0
-            stop = min(job.steps, start + steps)
+            stop = start + portion.of(job.steps - start)
     fresh = image is not None and image.put_back > 0
     draft = _draft(chunk, worker, job, image)
     lease = replace(draft, start=start, stop=stop, latent=latent, fresh=fresh)

@@ -18,19 +18,20 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
+from genqueue.speeds import Portion
 from genqueue.tail import CLEARLY_FASTER
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How one worker does one job: seconds of its encoding, of a step and of a decoding, each None
-    while it is not known; steps of the worker's first chunk and of those that follow."""
+    while it is not known; steps of the worker's first range and of those that follow."""
 
     encode: float | None
     step: float | None
     decode: float | None
-    first_steps: int
-    chunk_steps: int
+    first: Portion
+    further: Portion
 
 
 @dataclass(slots=True, eq=False)
@@ -163,10 +164,12 @@ class Run:
         step, end = self.picture.step, self.picture.task.steps
         position = step + (time - self.stepping) / self.pace.step - 1e-9
         if position > step or self.leased_to is not None:
-            first = self.leased_to or step + self.pace.first_steps
-            step = first + self.pace.chunk_steps * max(
-                0, math.ceil((position - first) / self.pace.chunk_steps)
-            )
+            step = self.leased_to or step + self.pace.first.of(end - step)
+            if position > step:
+                further = self.pace.further
+                whole = math.ceil((position - step) / further.steps) - 1
+                step += whole * further.steps
+                step += further.of(end - step)
         if step >= end:
             return None
         return max(time, self.stepping + (step - self.picture.step) * self.pace.step), step

@@ -52,18 +52,35 @@ def record(worker_id: UUID, chunk_kind: str, job: Job, steps: int, seconds: floa
         Speed.objects.create(worker_id=worker_id, **key, **values, count=1)
 
 
-def steps_in_a_chunk(worker: Worker, job: Job) -> int:
-    """How many steps this worker does in about CHUNK_SECONDS; few until that is measured."""
+class Portion(NamedTuple):
+    """How many steps a worker does at a time: `steps`, or up to `most` if then none are left."""
+
+    steps: int
+    most: int
+
+    def of(self, left: int) -> int:
+        return left if left <= self.most else self.steps
+
+
+def portion_for(worker: Worker, job: Job) -> Portion:
+    """What this worker does in about CHUNK_SECONDS; little until that is measured."""
     row = Speed.objects.filter(worker=worker, **kind_of(ChunkKind.DENOISE, job)._asdict()).first()
-    return steps_of_chunk(row.seconds if row else None)
+    return portion(row.seconds if row else None)
 
 
-def steps_of_chunk(seconds_a_step: float | None, seconds: float | None = None) -> int:
-    """The same for a measured speed, None when there is none, and a chunk of so many seconds."""
-    if not seconds_a_step:
-        return STEPS_BEFORE_ANY_MEASUREMENT
-    whole = settings.CHUNK_SECONDS if seconds is None else seconds
-    return max(1, round(whole / seconds_a_step))
+def portion(seconds_a_step: float | None, seconds: float | None = None) -> Portion:
+    """The same for a measured speed, None when there is none, and a range of so many seconds.
+
+    A rest of less than half a range is not worth a lease of its own and goes with it; but not
+    where ranges are shorter than CHUNK_SECONDS, so that images can move between them.
+    """
+    whole = float(settings.CHUNK_SECONDS)
+    if seconds is None:
+        seconds = whole
+    steps = STEPS_BEFORE_ANY_MEASUREMENT
+    if seconds_a_step:
+        steps = max(1, round(seconds / seconds_a_step))
+    return Portion(steps, steps if seconds < whole else (3 * steps - 1) // 2)
 
 
 class Speeds:

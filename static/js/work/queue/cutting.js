@@ -43,15 +43,27 @@ export function record(speeds, kind, settings, steps, seconds) {
 }
 
 /**
- * How many steps this worker does in about so long; few until that is measured.
+ * @typedef {object} Portion how many steps a worker does at a time
+ * @property {number} steps
+ * @property {number} most so many if then none are left
+ */
+
+/**
+ * What this worker does in about so long; little until that is measured. A rest of less than half a
+ * range is not worth a lease of its own and goes with it; but not where ranges are shorter than
+ * CHUNK_SECONDS, so that images can move between them.
  * @param {number|null|undefined} secondsAStep
  * @param {number} [seconds]
- * @returns {number} at least 1
+ * @returns {Portion} at least 1
  */
-export function stepsOfChunk(secondsAStep, seconds = CHUNK_SECONDS) {
-  if (!secondsAStep) return STEPS_BEFORE_ANY_MEASUREMENT;
-  return Math.max(1, roundHalfEven(seconds / secondsAStep));
+export function portion(secondsAStep, seconds = CHUNK_SECONDS) {
+  const steps = secondsAStep
+    ? Math.max(1, roundHalfEven(seconds / secondsAStep)) : STEPS_BEFORE_ANY_MEASUREMENT;
+  return { steps, most: seconds < CHUNK_SECONDS ? steps : Math.floor((3 * steps - 1) / 2) };
 }
+
+/** @param {Portion} portion @param {number} left @returns {number} steps of the next range */
+export const stepsOf = ({ steps, most }, left) => (left <= most ? left : steps);
 
 /** All measured speeds, as they are now. */
 export class Speeds {

@@ -12,7 +12,7 @@
 // rules, and among all others only when there it finds nothing.
 
 import { isTrusted, mayCheck } from './checks.js';
-import { CHUNK_SECONDS, Speeds, speedKey, stepsOfChunk } from './cutting.js';
+import { CHUNK_SECONDS, Speeds, portion, speedKey, stepsOf } from './cutting.js';
 import { hasRoom } from './memory.js';
 import { unfinishedImages } from './records.js';
 import { CLEARLY_FASTER, Tail, differ } from './tail.js';
@@ -271,7 +271,7 @@ export class Fairness {
     const pace = this.#speeds.seconds(by, speedKey('denoise', settings));
     if (pace === null) return null;
     const left = settings.steps - this.#records.imageOf(chunk).step;
-    const range = Math.min(left, this.#rangeOf(chunk, by, worker));
+    const range = stepsOf(this.#portion(chunk, by, worker), left);
     const isLast = range === left;
     const decode = isLast ? this.#speeds.seconds(by, speedKey('decode', settings)) ?? 0 : 0;
     return { seconds: range * pace + decode, isLast };
@@ -280,16 +280,16 @@ export class Fairness {
   /**
    * @param {import('./records.js').Chunk} chunk of steps that this worker is about to lease
    * @param {import('./records.js').Worker} worker
-   * @returns {number} how many steps
+   * @returns {import('./cutting.js').Portion}
    */
-  stepsFor(chunk, worker) {
-    return this.#rangeOf(chunk, worker.id, worker);
+  portionFor(chunk, worker) {
+    return this.#portion(chunk, worker.id, worker);
   }
 
-  #rangeOf(chunk, by, worker) {
+  #portion(chunk, by, worker) {
     const { settings } = this.#records.jobs.get(chunk.job);
     const measured = this.#speeds.measured(by, speedKey('denoise', settings));
-    return stepsOfChunk(measured, this.#tail(chunk, worker)?.rangeSeconds(by));
+    return portion(measured, this.#tail(chunk, worker)?.rangeSeconds(by));
   }
 
   /** What is left to do, as far as this worker knows, and who does it; null while there is enough

@@ -11,7 +11,7 @@
 // A refused call changes nothing, so everything is checked before the first record is touched.
 
 import { Checks } from './checks.js';
-import { record } from './cutting.js';
+import { record, stepsOf } from './cutting.js';
 import { Fairness, isYoung } from './fairness.js';
 import { Finishing, forgetWork } from './finishing.js';
 import { noteLack } from './memory.js';
@@ -80,20 +80,20 @@ export class Leases {
     const chunk = fairness.nextChunk(worker);
     if (!chunk) return null;
     if (chunk.kind === 'check') return this.#leaseCheck(chunk, worker, now);
-    const steps = chunk.kind === 'denoise' ? fairness.stepsFor(chunk, worker) : 0;
-    return this.#lease(chunk, worker, steps, now);
+    const portion = chunk.kind === 'denoise' ? fairness.portionFor(chunk, worker) : null;
+    return this.#lease(chunk, worker, portion, now);
   }
 
-  #lease(chunk, worker, steps, now) {
+  #lease(chunk, worker, portion, now) {
     const records = this.#records;
     const job = records.jobs.get(chunk.job);
     const image = chunk.image === null ? null : records.imageOf(chunk);
     const newest = image?.checkpoints[0] ?? null;
     const goesOn = image?.worker === worker.id;
     let { start, stop } = chunk;
-    if (chunk.kind === 'denoise') {
+    if (portion) {
       start = newest?.step ?? 0;
-      stop = Math.min(job.settings.steps, start + steps);
+      stop = start + stepsOf(portion, job.settings.steps - start);
     }
     move('chunk', chunk, 'pending', 'leased', {
       worker: worker.id,
