@@ -337,7 +337,7 @@ export class HostWork {
     this.#lease = null;
     this.#faults = 0;
     // A picture that is said to be taken is there again when this tab is closed now.
-    if (lease.kind === 'decode') await this.#host.kept();
+    if (lease.kind === 'decode') await this.#host.keptPicture();
     this.#page.say(named(lease, 'work.done'));
   }
 

@@ -51,6 +51,7 @@ const ENDED = ['done', 'failed', 'cancelled'];
  * @property {(now: RoomState) => void} [onRead] the room has changed, and was read
  * @property {() => void} [onOrdered] something was done that somebody asked for: who has copies gets
  *   it before they hear that it is done
+ * @property {() => void} [onFinished] a picture is done: who has copies gets it in a moment
  * @property {(name: string) => Promise<void>} [share] of a finished picture: when another tab, where
  *   there is one, has the file too
  * @property {(error: Error) => void} [onTrouble] what people should know: message is a sentence
@@ -71,6 +72,7 @@ export class RoomHost {
   #tickedAt;
   #onRead;
   #onOrdered;
+  #onFinished;
   #shutOut = new Set(); // ids of peers
 
   /**
@@ -120,6 +122,7 @@ export class RoomHost {
     room, queue, blobs, models, keeper = null, now = Date.now, timers = new HostTimers(),
     encode = { picture: pngOf, preview: previewOf },
     about = { owner: null, title: '' }, onRead = () => {}, onOrdered = () => {},
+    onFinished = () => {},
     onTrouble = () => {}, share = async () => {},
   }) {
     this.#room = room;
@@ -127,6 +130,7 @@ export class RoomHost {
     this.#about = { revision: 0, ...about };
     this.#onRead = onRead;
     this.#onOrdered = onOrdered;
+    this.#onFinished = onFinished;
     this.queue = queue;
     this.blobs = blobs;
     this.models = models;
@@ -257,6 +261,12 @@ export class RoomHost {
    */
   kept() {
     this.#onOrdered();
+    return this.#saver.now();
+  }
+
+  /** The same after a picture, of which several may be done together. */
+  keptPicture() {
+    this.#onFinished();
     return this.#saver.now();
   }
 

@@ -3,9 +3,10 @@
 // them whenever it changes.
 
 const COPY_EVERY_MS = 500;
+const COPY_PICTURES_EVERY_MS = 100; // those of a batch end together, and each copy is work for all
 const MOST_BYTES_OF_A_CLIENT = 64;
 const SHARED_WITHIN_MS = 3000;
-const SHARED_WITH = 2;
+const SHARED_SLOWLY_MS = 300; // then another tab is asked as well
 
 export class Visitors {
   #host;
@@ -13,9 +14,9 @@ export class Visitors {
   #timers;
   #entered;
   #links = new Map(); // by link: HostPage
-  #copied = new Set(); // links of those who want copies of the room
+  #copied = new Map(); // by link of those who want copies of the room: the id of the peer
   #copiedAt = -Infinity;
-  #copyDue = null;
+  #copyDue = null; // { at, callOff }
   #closed = false;
 
   /**
@@ -60,7 +61,7 @@ export class Visitors {
     const page = this.#host.attach(wire, { peer, client, name, onClosed: () => link.close() });
     this.#links.set(link, page);
     if (!copies) return;
-    this.#copied.add(link);
+    this.#copied.set(link, peer);
     this.#copy([link]);
     this.#entered((blob) => link.fetchBlob(blob));
   }
@@ -83,36 +84,62 @@ export class Visitors {
   /** The room has changed: at once for the first change, then twice a second. What somebody asked for
    * goes at once (`copyNow`). */
   changed() {
-    if (this.#copyDue || this.#closed) return;
-    const ms = Math.max(0, this.#copiedAt + COPY_EVERY_MS - performance.now());
-    if (ms === 0) this.copyNow();
-    else this.#copyDue = this.#timers.after(ms, () => this.copyNow());
+    this.#copyEvery(COPY_EVERY_MS);
+  }
+
+  /** A picture is done. */
+  finished() {
+    this.#copyEvery(COPY_PICTURES_EVERY_MS);
+  }
+
+  #copyEvery(everyMs) {
+    if (this.#closed) return;
+    const at = this.#copiedAt + everyMs;
+    if (this.#copyDue?.at <= at) return;
+    const ms = at - performance.now();
+    if (ms <= 0) {
+      this.copyNow();
+    } else {
+      this.#copyDue?.callOff();
+      this.#copyDue = { at, callOff: this.#timers.after(ms, () => this.copyNow()) };
+    }
   }
 
   /** Send everybody the room as it is. */
   copyNow() {
-    this.#copyDue?.();
+    this.#copyDue?.callOff();
     this.#copyDue = null;
     this.#copiedAt = performance.now();
-    this.#copy([...this.#copied]);
+    this.#copy([...this.#copied.keys()]);
   }
 
   /**
    * Have another tab keep a file, before anybody is told that it is there.
    * @param {string} name
+   * @param {string[]} keepers ids of peers that will fetch it anyway: these are asked first
    * @returns {Promise<void>} when one has it; when none can take it, too: then it is here alone
    */
-  async share(name) {
-    const links = [...this.#copied].slice(0, SHARED_WITH);
-    await Promise.any(links.map((link) => (
-      link.request({ type: 'replica.file', name }, { timeoutMs: SHARED_WITHIN_MS })
-    ))).catch(() => {});
+  async share(name, keepers) {
+    const [one, another] = [...this.#copied.keys()].toSorted((a, b) =>
+      keepers.includes(this.#copied.get(b)) - keepers.includes(this.#copied.get(a)));
+    if (!one) return;
+    const ask = (link) =>
+      link.request({ type: 'replica.file', name }, { timeoutMs: SHARED_WITHIN_MS });
+    const first = ask(one);
+    let callOff;
+    const late = new Promise((resolve) => {
+      callOff = this.#timers.after(SHARED_SLOWLY_MS, resolve);
+    });
+    const isThere = await Promise.race([first.then(() => true, () => false), late]);
+    callOff();
+    if (isThere || !another) await first.catch(() => {});
+    else await Promise.any([first, ask(another)]).catch(() => {});
   }
 
   /** The queue is held elsewhere from now on: they are told by that tab. */
   close() {
     this.#closed = true;
-    this.#copyDue?.();
+    this.#copyDue?.callOff();
     for (const link of [...this.#links.keys()]) {
       this.leave(link);
       link.close();

@@ -256,7 +256,8 @@ export class WorkerCoordinator {
       room, models, onTrouble, blobs: this.#blobs, keeper: this.#keeper && lent(this.#keeper),
       about: { owner, title: '' }, holder: this.#network?.id ?? '', self: owner, checks,
       onOrdered: () => this.#visitors?.copyNow(),
-      share: async (name) => this.#visitors?.share(name),
+      onFinished: () => this.#visitors?.finished(),
+      share: async (name) => this.#visitors?.share(name, this.#keepers()),
     });
     this.#visitors = new Visitors({
       host: this.#host, term: () => this.#term, timers: this.#timers,
@@ -407,9 +408,14 @@ export class WorkerCoordinator {
     return {};
   }
 
-  #copied({ link }, { state, term }) {
+  /** Ids of those that would take over first. */
+  #keepers() {
     const others = this.#claims().filter(({ holds }) => !holds);
-    const keeps = successors(others).indexOf(this.#network.id) < COPIES;
+    return successors(others).slice(0, COPIES);
+  }
+
+  #copied({ link }, { state, term }) {
+    const keeps = this.#keepers().includes(this.#network.id);
     const before = this.#replica.term;
     try {
       this.#replica.take(state, term, keeps ? (name) => link.fetchBlob(name) : null);
