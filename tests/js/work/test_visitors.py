@@ -1,0 +1,83 @@
+"""What the tab that holds a queue sends the others: copies of the room, and files of pictures."""
+
+import pytest
+from playwright.sync_api import Page
+
+VISITORS = """async (arg) => {
+  const { Visitors } = await import('/static/js/work/visitors.js');
+  const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const host = { state: () => ({}), attach: () => ({ close() {} }) };
+  const visitors = new Visitors({
+    host, term: () => 1, entered() {},
+    timers: { after(ms, run) { const id = setTimeout(run, ms); return () => clearTimeout(id); } },
+  });
+  const log = [];
+  // Somebody whose tab answers a question for a file as told: 'keeps', 'refuses' or 'sleeps'.
+  const enter = (peer, does) => {
+    const link = {
+      send: ({ type }) => log.push(`${peer} ${type}`),
+      request: ({ name }) => {
+        log.push(`${peer} ${name}`);
+        if (does === 'sleeps') return rest(3000).then(() => { throw new Error('timeout'); });
+        return does === 'keeps' ? Promise.resolve({}) : Promise.reject(new Error('not-kept'));
+      },
+      close() {},
+    };
+    visitors.enter(link, { peer, client: '0'.repeat(32), name: peer, copies: true });
+  };
+  BODY
+}"""
+
+
+def visited(page: Page, body: str, arg: object = None) -> object:
+    return page.evaluate(VISITORS.replace("BODY", body), arg)
+
+
+def test_what_was_asked_for_goes_at_once_pictures_in_a_moment_and_together(module_page: Page):
+    copies = visited(
+        module_page,
+        """enter('a', 'keeps');
+           const counts = [];
+           const count = (call) => { log.length = 0; call(); counts.push(log.length); };
+           count(() => visitors.changed());
+           count(() => { for (let n = 0; n < 8; n++) visitors.finished(); visitors.changed(); });
+           log.length = 0;
+           await rest(250);
+           counts.push(log.length);
+           count(() => { visitors.copyNow(); visitors.copyNow(); });
+           count(() => visitors.changed());
+           log.length = 0;
+           await rest(250);
+           counts.push(log.length);
+           await rest(400);
+           counts.push(log.length);
+           return counts;""",
+    )
+    assert copies == [1, 0, 1, 2, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("tabs", "asked"),
+    [
+        ({"a": "keeps", "b": "keeps"}, ["b file"]),  # who would fetch it anyway
+        ({"a": "keeps", "b": "refuses"}, ["b file", "a file"]),
+        ({"a": "keeps", "b": "sleeps"}, ["b file", "a file"]),
+        ({"a": "refuses", "b": "refuses"}, ["b file", "a file"]),
+        ({"a": "keeps"}, ["a file"]),
+        ({"b": "refuses"}, ["b file"]),
+        ({}, []),
+    ],
+    ids=str,
+)
+def test_a_file_goes_to_one_tab_and_to_another_one_where_that_does_not_take_it(module_page, tabs, asked):
+    log = visited(
+        module_page,
+        """for (const [peer, does] of Object.entries(arg)) enter(peer, does);
+           log.length = 0;
+           const began = performance.now();
+           await visitors.share('file', ['b', 'c']);
+           return [log, performance.now() - began];""",
+        tabs,
+    )
+    assert log[0] == asked
+    assert log[1] < 1000
