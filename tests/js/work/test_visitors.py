@@ -69,7 +69,7 @@ def test_what_was_asked_for_goes_at_once_pictures_in_a_moment_and_together(modul
     ],
     ids=str,
 )
-def test_a_file_goes_to_one_tab_and_to_another_one_where_that_does_not_take_it(module_page, tabs, asked):
+def test_a_file_goes_to_one_tab_or_where_that_does_not_take_it_to_another(module_page, tabs, asked):
     log = visited(
         module_page,
         """for (const [peer, does] of Object.entries(arg)) enter(peer, does);
