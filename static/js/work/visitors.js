@@ -1,9 +1,10 @@
 // The other tabs of a room at the tab that holds its queue: each comes over a link of its own, enters
-// with its client id, and is then a page of the host like any other. Copies of the room go to all of
-// them whenever it changes.
+// with its client id, and is then a page of the host like any other. Copies of the room go
+// to them whenever it changes, most often to those that would take over.
 
-const COPY_EVERY_MS = 500;
-const COPY_PICTURES_EVERY_MS = 100; // those of a batch end together, and each copy is work for all
+const COPY_EVERY_MS = 500; // to those that would take over
+const COPY_PICTURES_EVERY_MS = 100; // those of a batch end together, and each copy is work
+const COPY_TO_ALL_EVERY_MS = 2000; // the others have no latents to go on from
 const MOST_BYTES_OF_A_CLIENT = 64;
 const SHARED_WITHIN_MS = 3000;
 const SHARED_SLOWLY_MS = 300; // then another tab is asked as well
@@ -12,11 +13,14 @@ export class Visitors {
   #host;
   #term;
   #timers;
+  #keepers;
   #entered;
   #links = new Map(); // by link: HostPage
   #copied = new Map(); // by link of those who want copies of the room: the id of the peer
   #copiedAt = -Infinity;
+  #copiedToAllAt = -Infinity;
   #copyDue = null; // { at, callOff }
+  #copyToAllDue = null; // calls it off
   #closed = false;
 
   /**
@@ -24,13 +28,15 @@ export class Visitors {
    * @param {import('./room-host.js').RoomHost} options.host
    * @param {() => number} options.term of this queue, as it is now
    * @param {{after(ms: number, run: () => void): () => void}} options.timers
+   * @param {() => string[]} options.keepers ids of the peers that would take over, and fetch every file
    * @param {(fetchBlob: (name: string) => Promise<Uint8Array>) => void} options.entered somebody has
    *   come, who may have files that are missing here
    */
-  constructor({ host, term, timers, entered }) {
+  constructor({ host, term, timers, keepers, entered }) {
     this.#host = host;
     this.#term = term;
     this.#timers = timers;
+    this.#keepers = keepers;
     this.#entered = entered;
   }
 
@@ -81,8 +87,8 @@ export class Visitors {
     this.#copied.delete(link);
   }
 
-  /** The room has changed: at once for the first change, then twice a second. What somebody asked for
-   * goes at once (`copyNow`). */
+  /** The room has changed: at once for the first change, then twice a second to those that would take
+   * over, and every two seconds to all. What somebody asked for goes to all at once (`copyNow`). */
   changed() {
     this.#copyEvery(COPY_EVERY_MS);
   }
@@ -98,28 +104,47 @@ export class Visitors {
     if (this.#copyDue?.at <= at) return;
     const ms = at - performance.now();
     if (ms <= 0) {
-      this.copyNow();
+      this.#copyToKeepers();
     } else {
       this.#copyDue?.callOff();
-      this.#copyDue = { at, callOff: this.#timers.after(ms, () => this.copyNow()) };
+      this.#copyDue = { at, callOff: this.#timers.after(ms, () => this.#copyToKeepers()) };
     }
+  }
+
+  #copyToKeepers() {
+    const keepers = this.#keepers();
+    const links = [...this.#copied.keys()].filter((link) => keepers.includes(this.#copied.get(link)));
+    const ms = this.#copiedToAllAt + COPY_TO_ALL_EVERY_MS - performance.now();
+    if (ms <= 0 || links.length === this.#copied.size) {
+      this.copyNow();
+      return;
+    }
+    this.#callOff();
+    this.#copyToAllDue = this.#timers.after(ms, () => this.copyNow());
+    this.#copiedAt = performance.now();
+    this.#copy(links);
   }
 
   /** Send everybody the room as it is. */
   copyNow() {
-    this.#copyDue?.callOff();
-    this.#copyDue = null;
-    this.#copiedAt = performance.now();
+    this.#callOff();
+    this.#copiedAt = this.#copiedToAllAt = performance.now();
     this.#copy([...this.#copied.keys()]);
+  }
+
+  #callOff() {
+    this.#copyDue?.callOff();
+    this.#copyToAllDue?.();
+    this.#copyDue = this.#copyToAllDue = null;
   }
 
   /**
    * Have another tab keep a file, before anybody is told that it is there.
    * @param {string} name
-   * @param {string[]} keepers ids of peers that will fetch it anyway: these are asked first
    * @returns {Promise<void>} when one has it; when none can take it, too: then it is here alone
    */
-  async share(name, keepers) {
+  async share(name) {
+    const keepers = this.#keepers(); // who will fetch it anyway
     const [one, another] = [...this.#copied.keys()].toSorted((a, b) =>
       keepers.includes(this.#copied.get(b)) - keepers.includes(this.#copied.get(a)));
     if (!one) return;
@@ -139,7 +164,7 @@ export class Visitors {
   /** The queue is held elsewhere from now on: they are told by that tab. */
   close() {
     this.#closed = true;
-    this.#copyDue?.callOff();
+    this.#callOff();
     for (const link of [...this.#links.keys()]) {
       this.leave(link);
       link.close();

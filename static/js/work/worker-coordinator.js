@@ -257,10 +257,10 @@ export class WorkerCoordinator {
       about: { owner, title: '' }, holder: this.#network?.id ?? '', self: owner, checks,
       onOrdered: () => this.#visitors?.copyNow(),
       onFinished: () => this.#visitors?.finished(),
-      share: async (name) => this.#visitors?.share(name, this.#keepers()),
+      share: async (name) => this.#visitors?.share(name),
     });
     this.#visitors = new Visitors({
-      host: this.#host, term: () => this.#term, timers: this.#timers,
+      host: this.#host, term: () => this.#term, timers: this.#timers, keepers: () => this.#keepers(),
       entered: (fetchBlob) => this.#entered(fetchBlob),
     });
     const page = {

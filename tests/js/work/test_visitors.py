@@ -8,7 +8,7 @@ VISITORS = """async (arg) => {
   const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const host = { state: () => ({}), attach: () => ({ close() {} }) };
   const visitors = new Visitors({
-    host, term: () => 1, entered() {},
+    host, term: () => 1, keepers: () => ['b', 'c'], entered() {},
     timers: { after(ms, run) { const id = setTimeout(run, ms); return () => clearTimeout(id); } },
   });
   const log = [];
@@ -36,7 +36,7 @@ def visited(page: Page, body: str, arg: object = None) -> object:
 def test_what_was_asked_for_goes_at_once_pictures_in_a_moment_and_together(module_page: Page):
     copies = visited(
         module_page,
-        """enter('a', 'keeps');
+        """enter('b', 'keeps');
            const counts = [];
            const count = (call) => { log.length = 0; call(); counts.push(log.length); };
            count(() => visitors.changed());
@@ -54,6 +54,26 @@ def test_what_was_asked_for_goes_at_once_pictures_in_a_moment_and_together(modul
            return counts;""",
     )
     assert copies == [1, 0, 1, 2, 0, 0, 1]
+
+
+def test_how_far_the_work_has_come_is_told_most_often_to_those_that_would_take_over(module_page):
+    copies = visited(
+        module_page,
+        """for (const peer of 'abc') enter(peer, 'keeps');
+           log.length = 0;
+           const until = performance.now() + 3500;
+           while (performance.now() < until) {
+             visitors.changed();
+             await rest(20);
+           }
+           await rest(2000);
+           return log;""",
+    )
+    # At once, after 2 s, and once more when nothing changes any more.
+    assert copies.count("a replica.state") == 3
+    assert copies[-3:] == ["a replica.state", "b replica.state", "c replica.state"]
+    for keeper in "bc":
+        assert 6 <= copies.count(f"{keeper} replica.state") <= 9
 
 
 @pytest.mark.parametrize(
@@ -75,7 +95,7 @@ def test_a_file_goes_to_one_tab_or_where_that_does_not_take_it_to_another(module
         """for (const [peer, does] of Object.entries(arg)) enter(peer, does);
            log.length = 0;
            const began = performance.now();
-           await visitors.share('file', ['b', 'c']);
+           await visitors.share('file');
            return [log, performance.now() - began];""",
         tabs,
     )
