@@ -2,14 +2,14 @@
 relay, the real engine on a software GPU, the queue in the tabs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from django.test import override_settings
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from diffusion.model_folder import ModelFolder, read_model_folder
 from diffusion.pictures import settings_from_png
@@ -50,6 +50,22 @@ def host(model, relay, tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[[], Page]]:
+    """visitor(): a page of somebody else's browser. None is in the room any more afterwards."""
+    contexts = []
+
+    def open_() -> Page:
+        contexts.append(browser.new_context())
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
 def saved(page) -> bytes:
     with page.expect_download() as download:
         page.get_by_role("figure").first.get_by_role("link", name="Download").click()
@@ -61,14 +77,12 @@ def ask_with(page, seed: int) -> None:
 
 
 def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets(
-    browser: Browser, host, model, tmp_path
+    visitor, host, model
 ):
     """One story, because the software GPU takes long to begin."""
-    context = browser.new_context()
     errors: list[str] = []
     asked: set[str] = set()
-    page = context.new_page()
-    page.set_default_timeout(20_000)
+    page = visitor()
     listen_for_errors(page, errors, console=True)
     page.on("request", lambda request: asked.add(request.url))
     said = page.locator("#compute-said")
@@ -118,8 +132,7 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     expect(meeting).to_contain_text("internet address")
     page.get_by_role("button", name="Meet the others").click()
     expect(meeting).to_contain_text("Nobody else is here yet")
-    theirs = browser.new_context().new_page()
-    theirs.set_default_timeout(20_000)
+    theirs = visitor()
     listen_for_errors(theirs, errors, console=True)
     theirs.goto(f"{host.url}room.html#kitchen")
     their_figures = theirs.get_by_role("figure")
@@ -149,7 +162,7 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     page.get_by_role("button", name="Stop").click()
     page.reload()
     expect(page.get_by_role("button", name="Compute here")).to_be_visible()
-    context.close()
+    page.context.close()
     assert errors == []
     away = [url for url in asked if not urlsplit(url).path.startswith(f"/{PATH}")]
     assert [url for url in away if not url.startswith("blob:")] == []
