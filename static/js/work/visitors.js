@@ -1,6 +1,8 @@
 // The other tabs of a room at the tab that holds its queue: each comes over a link of its own, enters
-// with its client id, and is then a page of the host like any other. Copies of the room go
-// to them whenever it changes, most often to those that would take over.
+// with its client id, and is then a page of the host like any other. Copies of the room go to them
+// whenever it changes, most often to those that would take over.
+
+import { orAborted } from '../engine/package/abort.js';
 
 const COPY_EVERY_MS = 500; // to those that would take over
 const COPY_PICTURES_EVERY_MS = 100; // those of a batch end together, and each copy is work
@@ -16,7 +18,7 @@ export class Visitors {
   #keepers;
   #entered;
   #links = new Map(); // by link: HostPage
-  #copied = new Map(); // by link of those who want copies of the room: the id of the peer
+  #copied = new Set(); // links of those who want copies of the room
   #copiedAt = -Infinity;
   #copiedToAllAt = -Infinity;
   #copyDue = null; // { at, callOff }
@@ -67,7 +69,7 @@ export class Visitors {
     const page = this.#host.attach(wire, { peer, client, name, onClosed: () => link.close() });
     this.#links.set(link, page);
     if (!copies) return;
-    this.#copied.set(link, peer);
+    this.#copied.add(link);
     this.#copy([link]);
     this.#entered((blob) => link.fetchBlob(blob));
   }
@@ -112,8 +114,7 @@ export class Visitors {
   }
 
   #copyToKeepers() {
-    const keepers = this.#keepers();
-    const links = [...this.#copied.keys()].filter((link) => keepers.includes(this.#copied.get(link)));
+    const links = this.#toKeepers();
     const ms = this.#copiedToAllAt + COPY_TO_ALL_EVERY_MS - performance.now();
     if (ms <= 0 || links.length === this.#copied.size) {
       this.copyNow();
@@ -129,7 +130,13 @@ export class Visitors {
   copyNow() {
     this.#callOff();
     this.#copiedAt = this.#copiedToAllAt = performance.now();
-    this.#copy([...this.#copied.keys()]);
+    this.#copy([...this.#copied]);
+  }
+
+  /** @returns {import('../room/link.js').Link[]} */
+  #toKeepers() {
+    const keepers = this.#keepers();
+    return [...this.#copied].filter((link) => keepers.includes(this.#links.get(link).peer));
   }
 
   #callOff() {
@@ -144,21 +151,21 @@ export class Visitors {
    * @returns {Promise<void>} when one has it; when none can take it, too: then it is here alone
    */
   async share(name) {
-    const keepers = this.#keepers(); // who will fetch it anyway
-    const [one, another] = [...this.#copied.keys()].toSorted((a, b) =>
-      keepers.includes(this.#copied.get(b)) - keepers.includes(this.#copied.get(a)));
+    // First who will fetch it anyway
+    const [one, another] = new Set([...this.#toKeepers(), ...this.#copied]);
     if (!one) return;
     const ask = (link) =>
       link.request({ type: 'replica.file', name }, { timeoutMs: SHARED_WITHIN_MS });
     const first = ask(one);
-    let callOff;
-    const late = new Promise((resolve) => {
-      callOff = this.#timers.after(SHARED_SLOWLY_MS, resolve);
-    });
-    const isThere = await Promise.race([first.then(() => true, () => false), late]);
-    callOff();
-    if (isThere || !another) await first.catch(() => {});
-    else await Promise.any([first, ask(another)]).catch(() => {});
+    const slow = new AbortController();
+    const callOff = this.#timers.after(SHARED_SLOWLY_MS, () => slow.abort());
+    try {
+      await orAborted(first, slow.signal);
+    } catch { // it is slow, or has refused
+      await Promise.any(another ? [first, ask(another)] : [first]).catch(() => {});
+    } finally {
+      callOff();
+    }
   }
 
   /** The queue is held elsewhere from now on: they are told by that tab. */

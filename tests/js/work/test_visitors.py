@@ -6,7 +6,7 @@ from playwright.sync_api import Page
 VISITORS = """async (arg) => {
   const { Visitors } = await import('/static/js/work/visitors.js');
   const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  const host = { state: () => ({}), attach: () => ({ close() {} }) };
+  const host = { state: () => ({}), attach: (_wire, { peer }) => ({ peer, close() {} }) };
   const visitors = new Visitors({
     host, term: () => 1, keepers: () => ['b', 'c'], entered() {},
     timers: { after(ms, run) { const id = setTimeout(run, ms); return () => clearTimeout(id); } },
