@@ -111,7 +111,7 @@ def until(page: Page, condition: str, seconds: float = 20) -> None:
 
 
 def exchanged(page: Page) -> dict[str, int]:
-    """What has gone from tab to tab by now: `mesh` may hold what was a second ago."""
+    """What has gone from tab to tab by now: `mesh` may be three seconds old."""
     counts: dict[str, int] = page.evaluate(
         """() => new Promise((resolve) => document.addEventListener(
             'mesh', ({ detail }) => resolve(detail.exchanged), { once: true }))"""

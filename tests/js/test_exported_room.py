@@ -2,26 +2,27 @@
 relay, the real engine on a software GPU, the queue in the tabs."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from django.test import override_settings
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from diffusion.model_folder import ModelFolder, read_model_folder
 from diffusion.pictures import settings_from_png
 from diffusion.random_model import write_random_model
 from diffusion.settings import Settings
-from tests.browser import WEBGPU, _browser, ask, listen_for_errors
+from tests.browser import WEBGPU, _browser, ask
 from tests.js.exported import PATH, exported
 from tests.js.panel import ready
 from tests.js.pictures import decibels, made_by_torch, pixels
 from tests.js.room.conftest import RTC, relay
+from tests.js.visiting import visit
 
-__all__ = ["relay"]
+__all__ = ["relay", "visit"]
 
 PATIENCE_MS = 180_000  # the software GPU takes seconds for each pipeline
 ASKED = {
@@ -38,7 +39,8 @@ def model(tmp_path_factory) -> ModelFolder:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def rtc_chromium() -> Iterator[Browser]:
+    """With WebGPU as well."""
     yield from _browser(*WEBGPU, RTC)
 
 
@@ -48,22 +50,6 @@ def host(model, relay, tmp_path_factory):
     site = override_settings(MODEL_ROOTS=[model.path.parent], DATA_DIR=root / "data")
     with site, exported(root / "host", "--relay", relay.url) as running:
         yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser) -> Iterator[Callable[[], Page]]:
-    """visitor(): a page of somebody else's browser. None is in the room any more afterwards."""
-    contexts = []
-
-    def open_() -> Page:
-        contexts.append(browser.new_context())
-        page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
 
 
 def saved(page) -> bytes:
@@ -77,13 +63,12 @@ def ask_with(page, seed: int) -> None:
 
 
 def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets(
-    visitor, host, model
+    visit, host, model
 ):
     """One story, because the software GPU takes long to begin."""
-    errors: list[str] = []
     asked: set[str] = set()
-    page = visitor()
-    listen_for_errors(page, errors, console=True)
+    page = visit("about:blank", console=True)
+    page.set_default_timeout(20_000)
     page.on("request", lambda request: asked.add(request.url))
     said = page.locator("#compute-said")
     progress = page.get_by_role("progressbar", name="Progress of")
@@ -132,9 +117,8 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     expect(meeting).to_contain_text("internet address")
     page.get_by_role("button", name="Meet the others").click()
     expect(meeting).to_contain_text("Nobody else is here yet")
-    theirs = visitor()
-    listen_for_errors(theirs, errors, console=True)
-    theirs.goto(f"{host.url}room.html#kitchen")
+    theirs = visit(f"{host.url}room.html#kitchen", console=True)
+    theirs.set_default_timeout(20_000)
     their_figures = theirs.get_by_role("figure")
     expect(theirs.get_by_role("button", name="Meet the others")).to_be_visible()
     expect(their_figures).to_have_count(0)
@@ -163,6 +147,5 @@ def test_a_tab_alone_makes_torchs_picture_and_shares_the_room_with_whom_it_meets
     page.reload()
     expect(page.get_by_role("button", name="Compute here")).to_be_visible()
     page.context.close()
-    assert errors == []
     away = [url for url in asked if not urlsplit(url).path.startswith(f"/{PATH}")]
     assert [url for url in away if not url.startswith("blob:")] == []
