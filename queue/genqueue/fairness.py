@@ -542,7 +542,7 @@ class _Rivals:
     def clearly_faster(self, one: UUID, other: UUID | None, job: Job) -> bool:
         """Compared by steps, of which most of the work is made."""
         kind = speeds.kind_of(ChunkKind.DENOISE, job)
-        ours, theirs = self.measured.seconds(one, kind), self.measured.seconds(other, kind)
+        ours, theirs = (self.measured.compared(worker, kind) for worker in (one, other))
         return ours is not None and theirs is not None and ours * CLEARLY_FASTER < theirs
 
     def _for(self, chunk: Chunk) -> Iterator[Worker]:

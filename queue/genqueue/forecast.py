@@ -130,6 +130,7 @@ class _Scene:
         return Pace(
             encode=self.speeds.seconds(worker_id, kinds.encode),
             step=step,
+            compared=self.speeds.compared(worker_id, kinds.denoise),
             decode=self.speeds.seconds(worker_id, kinds.decode),
             first=portion(self.speeds.measured(worker_id, kinds.denoise)),
             further=portion(step),

@@ -25,10 +25,14 @@ from genqueue.tail import CLEARLY_FASTER
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How one worker does one job: seconds of its encoding, of a step and of a decoding, each None
-    while it is not known; steps of the worker's first range and of those that follow."""
+    while it is not known; steps of the worker's first range and of those that follow.
+
+    compared: the seconds of a step by which it is known to be faster than another, or slower.
+    """
 
     encode: float | None
     step: float | None
+    compared: float | None
     decode: float | None
     first: Portion
     further: Portion
@@ -104,7 +108,7 @@ class Hand:
         return task.client == self.own and self.can(task)
 
     def clearly_faster(self, other: "Hand", task: Task) -> bool:
-        ours, theirs = self.pace(task).step, other.pace(task).step
+        ours, theirs = self.pace(task).compared, other.pace(task).compared
         return ours is not None and theirs is not None and ours * CLEARLY_FASTER < theirs
 
 

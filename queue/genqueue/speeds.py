@@ -110,6 +110,13 @@ class Speeds:
     def measured(self, worker_id: UUID | None, key: Kind) -> float | None:
         return self._of(worker_id).get(key)
 
+    def compared(self, worker_id: UUID | None, key: Kind) -> float | None:
+        """The same for telling who is faster: None also for a worker that has done nothing of that
+        stage, of which the others suggest only that it is like them.
+        """
+        known = any(kind.kind == key.kind for kind in self._of(worker_id))
+        return self.seconds(worker_id, key) if known else None
+
     def _of(self, worker_id: UUID | None) -> dict[Kind, float]:
         return self._by_worker.get(worker_id, {}) if worker_id else {}
 

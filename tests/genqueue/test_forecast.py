@@ -166,6 +166,17 @@ class TestExpectedTimes:
         assert clock.ended[job.pk] < 40.0
         assert told == pytest.approx(clock.ended[job.pk], rel=0.05)
 
+    def test_do_not_expect_a_newcomer_to_be_faster(self, alice):
+        measured(new_worker("fast", state="gone"), 4.0)
+        slow = new_worker("slow")
+        measured(slow, 40.0)
+        job = submit(alice)
+        slow.do_next()
+        slow.claim()
+        told = job_as_json(job)["eta_seconds"]
+        new_worker("newcomer")
+        assert job_as_json(job)["eta_seconds"] == pytest.approx(told, rel=0.01)
+
     @pytest.mark.parametrize("factor", [2.0, 4.0, 8.0])
     def test_know_who_puts_its_own_first(self, alice, bob, settings, factor):
         """A tab of bob's beside a worker of the server, which serves both in turn."""

@@ -95,6 +95,17 @@ export class Speeds {
     return this.#of(workerId)[key]?.seconds ?? null;
   }
 
+  /**
+   * The same for telling who is faster: null also for a worker that has done nothing of that stage,
+   * of which the others suggest only that it is like them.
+   * @param {string|null} workerId @param {string} key @returns {number|null}
+   */
+  compared(workerId, key) {
+    const [kind] = JSON.parse(key);
+    const known = Object.values(this.#of(workerId)).some((speed) => speed.kind === kind);
+    return known ? this.seconds(workerId, key) : null;
+  }
+
   #of(workerId) {
     return this.#workers.get(workerId)?.speeds ?? {};
   }

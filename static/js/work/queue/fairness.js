@@ -371,8 +371,8 @@ export class Fairness {
   /** Compared by steps, of which most of the work is made. */
   #clearlyFaster(one, other, chunk) {
     const key = speedKey('denoise', this.#records.jobs.get(chunk.job).settings);
-    const ours = this.#speeds.seconds(one, key);
-    const theirs = this.#speeds.seconds(other, key);
+    const ours = this.#speeds.compared(one, key);
+    const theirs = this.#speeds.compared(other, key);
     return ours !== null && theirs !== null && ours * CLEARLY_FASTER < theirs;
   }
 
