@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXPORT_TO ?= dist
 TEST_PROCESSES ?= 2
 # A machine that was busy elsewhere for a while lets a browser miss a time limit. A test that does is
-# run once more, a few in all; the report names them.
+# run once more, a few in all; the report names them and says why.
 AGAIN := --reruns 1 --max-suite-reruns 5 -raR \
 	--only-rerun "Timeout|did not happen within|Locator expected"
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))

@@ -11,7 +11,7 @@ from tests.cast import alice, bob, charlie
 
 __all__ = ["alice", "bob", "charlie"]
 
-pytest_plugins = ["tests.faults.counting"]
+pytest_plugins = ["tests.faults.counting", "tests.first_tries"]
 
 # As `diffusion.backends` sets it; here some tests import torch before they open a backend.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
