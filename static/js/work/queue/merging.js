@@ -9,7 +9,7 @@
 //   clients would be shut out here, or liars be proven. What it made was checked there or not.
 
 import { nameOf } from './checks.js';
-import { unfinishedImages } from './records.js';
+import { isShown, unfinishedImages } from './records.js';
 import { SnapshotError } from './snapshot-check.js';
 import { MOST } from './snapshot-shape.js';
 import { imageEnded, jobEnded } from './transitions.js';
@@ -92,6 +92,7 @@ class JobMerge {
     const sides = [this.#ours, this.#theirs];
     const [one, other] = sides.map(({ job }) => job);
     if (!one && !other) return;
+    const before = one && JSON.stringify(one);
     const removed = [...new Set(sides.flatMap((from) => from.removed))];
     const images = this.#images(now).filter(({ image }) => !removed.includes(image.index));
     // A side that has forgotten the job cancelled it, or dismissed what failed.
@@ -116,8 +117,10 @@ class JobMerge {
       else records.addNextChunk(job, image, now);
     }
     this.#forgetUnheld();
-    if (job.images.length) records.announce(job);
-    else records.forget(job);
+    // History that both have alike is no news.
+    const known = jobEnded(job) && isShown(job) && JSON.stringify(job) === before;
+    if (!job.images.length) records.forget(job);
+    else if (!known) records.announce(job);
   }
 
   /** Checks of leases that the other side's chunks have taken the place of. */
