@@ -34,11 +34,11 @@ def meets(page: Page) -> None:
 def of_another_version(page: Page) -> None:
     """From now on this page greets others otherwise."""
     source = (ROOT / "static/js/room/peer.js").read_text()
-    assert "PROTOCOL = 1;" in source
+    assert "PROTOCOL = 2;" in source
     page.route(
         "**/js/room/peer.js",
         lambda route: route.fulfill(
-            body=source.replace("PROTOCOL = 1;", "PROTOCOL = 2;"), content_type="text/javascript"
+            body=source.replace("PROTOCOL = 2;", "PROTOCOL = 3;"), content_type="text/javascript"
         ),
     )
 

@@ -14,7 +14,7 @@ from rooms.remote.conversation import Message, is_whole
 from rooms.remote.webrtc.connection import Connection
 from rooms.remote.webrtc.strangers import Allowance, read_claim, read_message
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 CONTROL_NUMBER: Final = 10
 FIRST_NUMBER, LAST_NUMBER = 13, 249  # ours are odd: our id is the larger one
 MOST_OPEN: Final = 16

@@ -7,7 +7,7 @@ import { Channels, CONTROL_NUMBER } from './channels.js';
 import { Heartbeat } from './heartbeat.js';
 import { Allowance, plainName, readAbout, readMessage, writeMessage } from './strangers.js';
 
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 const LEAVING_TAKES_MS = 1000; // and hearing a last word
 
 /**

@@ -8,6 +8,7 @@
 
 import { isTerm } from './claims.js';
 import { SnapshotError } from './queue/snapshot-check.js';
+import { snapshotAgain } from './queue/snapshot-shape.js';
 import { readState } from './room-state.js';
 
 const SAVE_EVERY_MS = 2000;
@@ -23,6 +24,7 @@ export class Replica {
   #names = new Set();
   #pictures = new Set();
   #essence = '';
+  #shape = snapshotAgain(); // history comes with every state
   #saveDue = false;
   #saving = false;
   #saveAgain = false;
@@ -54,7 +56,7 @@ export class Replica {
    * @throws {SnapshotError} for what is no state of this room; nothing has changed then
    */
   take(state, term, source) {
-    const { records } = readState(state, this.#room);
+    const { records } = readState(state, this.#room, this.#shape);
     if (!isTerm(term)) throw new SnapshotError('a room without a term');
     const names = records.blobs();
     const essence = essenceOf(records);

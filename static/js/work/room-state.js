@@ -27,12 +27,14 @@ const state = record({
 /**
  * @param {unknown} given of RoomHost.state(), from anywhere
  * @param {string} room whose state it should be
+ * @param {import('./queue/shapes.js').Shape<object>} [shape] `snapshotAgain()`
  * @returns {{about: {owner: string|null, title: string, revision: number},
- *   records: import('./queue/records.js').Records}} nothing in it is shared
+ *   records: import('./queue/records.js').Records}} nothing in it is shared, but with what was read
+ *   before by the same shape
  * @throws {RangeError} for a state of another version
  * @throws {SnapshotError} for what is no room's state, or another room's
  */
-export function readState(given, room) {
+export function readState(given, room, shape) {
   const { version } = Object(given);
   if (Number.isInteger(version) && ![STATE_VERSION, WITHOUT_CHECKS].includes(version)) {
     throw new RangeError(
@@ -40,7 +42,7 @@ export function readState(given, room) {
   }
   try {
     const { about, queue } = state(given);
-    const records = recordsOf(queue);
+    const records = recordsOf(queue, shape);
     must(records.room === room, 'a state of this room');
     for (const { settings } of records.jobs.values()) mustBeAllowed(settings);
     for (const name of records.blobs()) must(BLOB.test(name), 'files named by their SHA-256');

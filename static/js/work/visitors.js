@@ -3,6 +3,7 @@
 // whenever it changes, most often to those that would take over.
 
 import { orAborted } from '../engine/package/abort.js';
+import { CopySender } from './copies.js';
 
 const COPY_EVERY_MS = 500; // to those that would take over
 const COPY_PICTURES_EVERY_MS = 100; // those of a batch end together, and each copy is work
@@ -18,7 +19,7 @@ export class Visitors {
   #keepers;
   #entered;
   #links = new Map(); // by link: HostPage
-  #copied = new Set(); // links of those who want copies of the room
+  #copied = new Map(); // by link of those who want copies of the room: CopySender
   #copiedAt = -Infinity;
   #copiedToAllAt = -Infinity;
   #copyDue = null; // { at, callOff }
@@ -69,7 +70,7 @@ export class Visitors {
     const page = this.#host.attach(wire, { peer, client, name, onClosed: () => link.close() });
     this.#links.set(link, page);
     if (!copies) return;
-    this.#copied.add(link);
+    this.#copied.set(link, new CopySender({ oneHolder: true }));
     this.#copy([link]);
     this.#entered((blob) => link.fetchBlob(blob));
   }
@@ -130,13 +131,13 @@ export class Visitors {
   copyNow() {
     this.#callOff();
     this.#copiedAt = this.#copiedToAllAt = performance.now();
-    this.#copy([...this.#copied]);
+    this.#copy([...this.#copied.keys()]);
   }
 
   /** @returns {import('../room/link.js').Link[]} */
   #toKeepers() {
     const keepers = this.#keepers();
-    return [...this.#copied].filter((link) => keepers.includes(this.#links.get(link).peer));
+    return [...this.#copied.keys()].filter((link) => keepers.includes(this.#links.get(link).peer));
   }
 
   #callOff() {
@@ -152,7 +153,7 @@ export class Visitors {
    */
   async share(name) {
     // First who will fetch it anyway
-    const [one, another] = new Set([...this.#toKeepers(), ...this.#copied]);
+    const [one, another] = new Set([...this.#toKeepers(), ...this.#copied.keys()]);
     if (!one) return;
     const ask = (link) =>
       link.request({ type: 'replica.file', name }, { timeoutMs: SHARED_WITHIN_MS });
@@ -180,10 +181,12 @@ export class Visitors {
 
   #copy(links) {
     if (!links.length) return;
-    const message = { type: 'replica.state', term: this.#term(), state: this.#host.state() };
+    const whole = this.#host.state();
     for (const link of links) {
+      const { parts, state } = this.#copied.get(link).pack(whole);
       try {
-        link.send(message);
+        for (const part of parts) link.send({ type: 'replica.part', ...part });
+        link.send({ type: 'replica.state', term: this.#term(), state });
       } catch {
         link.close(); // a room too large to be sent, or a link that has ended
       }

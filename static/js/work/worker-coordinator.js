@@ -12,6 +12,7 @@ import { Link } from '../room/link.js';
 import { Blobs } from './blobs.js';
 import { readClaim, rightful, successors } from './claims.js';
 import { clientLabel } from './clients.js';
+import { CopyReader, CopySender } from './copies.js';
 import { HostTimers } from './host-timers.js';
 import { Keeper } from './keeper.js';
 import { loopWire } from './loop-wire.js';
@@ -60,7 +61,7 @@ export class WorkerCoordinator {
   #visitors = null;
   #own = null; // the host's end of this page's wire
   #toHost = null;
-  #line = null; // { peer, link }: to the holder, while it is another tab
+  #line = null; // { peer, link, copies }: to the holder, while it is another tab
   #moving = null; // what is being done about the holder
   #vacantSince = null;
   #notBefore = 0;
@@ -315,20 +316,24 @@ export class WorkerCoordinator {
       if (!this.#handlers.channel?.(channel)) channel.close();
       return;
     }
+    const theirs = new CopyReader();
     const link = new Link(channel, {
       receive: (message) => this.#visitors?.receive(link, message),
       receiveBytes: (bytes) => this.#visitors?.receiveBytes(link, bytes),
       provide: (name) => this.#blobs.get(name),
-      answer: (message) => this.#answer(peer, link, message),
+      answer: (message) => this.#answer(peer, link, theirs, message),
       closed: () => this.#visitors?.leave(link),
     });
   }
 
-  async #answer(peer, link, message) {
+  async #answer(peer, link, theirs, message) {
     if (!this.#host) throw new Refusal('not-holder', 'The queue of this room is not here.');
     switch (message.type) {
+      case 'queue.part':
+        return granted(() => theirs.add(message));
       case 'queue.merge':
-        return this.#merge(message.state, (name) => link.fetchBlob(name));
+        return granted(() => this.#host.merge(
+          theirs.whole(message.state), (name) => link.fetchBlob(name)));
       case 'queue.enter':
         this.#visitors.enter(link, {
           peer: peer.id, client: message.client, name: peer.name, copies: message.copies !== false,
@@ -339,23 +344,11 @@ export class WorkerCoordinator {
     }
   }
 
-  async #merge(state, fetchBlob) {
-    try {
-      await this.#host.merge(state, fetchBlob);
-    } catch (error) {
-      if (error instanceof TypeError || error instanceof RangeError) {
-        throw new Refusal('bad-state', error.message);
-      }
-      throw error;
-    }
-    return {};
-  }
-
   // Following -------------------------------------------------------------------------------------
   /** Give the queue at hand, if there is one, to this tab's, and become a page of it. */
   async #follow(peer, term) {
     this.#leaveHolder();
-    const line = { peer, link: null, open: false };
+    const line = { peer, link: null, copies: new CopyReader(), open: false };
     const channel = await peer.openChannel(CHANNEL);
     const link = new Link(channel, {
       receive: (message) => line === this.#line && this.#heard(line, message),
@@ -382,17 +375,25 @@ export class WorkerCoordinator {
   }
 
   async #handOver(link) {
-    const state = this.#host.state();
-    if (state.queue.jobs.length) {
-      await link.request({ type: 'queue.merge', state }, { timeoutMs: MERGED_WITHIN_MS });
+    const sender = new CopySender({ oneHolder: true });
+    let whole = this.#host.state();
+    while (whole.queue.jobs.length) {
+      const { parts, state } = sender.pack(whole);
+      if (!parts.length) {
+        await link.request({ type: 'queue.merge', state }, { timeoutMs: MERGED_WITHIN_MS });
+        break;
+      }
+      for (const part of parts) await link.request({ type: 'queue.part', ...part });
+      whole = this.#host.state(); // the work went on meanwhile
     }
     await this.#letGo();
-    this.#replica.take(state, this.#term, null); // until the holder's own copy comes
+    this.#replica.take(whole, this.#term, null); // until the holder's own copy comes
     this.#handlers.closed();
   }
 
   #heard(line, message) {
-    if (message.type === 'replica.state') this.#copied(line, message);
+    if (message.type === 'replica.part') this.#ofState(line, () => line.copies.add(message));
+    else if (message.type === 'replica.state') this.#ofState(line, () => this.#copied(line, message));
     else if (line.open) this.#handlers.message(message);
     else (line.early ??= []).push(message);
   }
@@ -414,18 +415,21 @@ export class WorkerCoordinator {
     return successors(others).slice(0, COPIES);
   }
 
-  #copied({ link }, { state, term }) {
-    const keeps = this.#keepers().includes(this.#network.id);
-    const before = this.#replica.term;
+  /** What a holder sends that is no room, or one of another version: it may do better in a while. */
+  #ofState({ link }, take) {
     try {
-      this.#replica.take(state, term, keeps ? (name) => link.fetchBlob(name) : null);
+      take();
     } catch (error) {
-      if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-      // What it sends is no room, or one of another version; it may do better in a while.
+      if (!isOfState(error)) throw error;
       this.#notBefore = performance.now() + AGAIN_AFTER_MS;
       link.close();
-      return;
     }
+  }
+
+  #copied({ link, copies }, { state, term }) {
+    const keeps = this.#keepers().includes(this.#network.id);
+    const before = this.#replica.term;
+    this.#replica.take(copies.whole(state), term, keeps ? (name) => link.fetchBlob(name) : null);
     this.#term = this.#replica.term;
     if (this.#replica.term !== before) this.#announce();
   }
@@ -451,6 +455,19 @@ export class WorkerCoordinator {
 const EXPECTED = [
   'closed', 'peer-gone', 'channel-refused', 'not-holder', 'stalled', 'timeout', 'cancelled',
 ];
+
+/** What is thrown for what is no state of this room. */
+const isOfState = (error) => error instanceof TypeError || error instanceof RangeError;
+
+/** The answer to somebody who brings a state. @param {() => void|Promise<void>} take */
+async function granted(take) {
+  try {
+    await take();
+  } catch (error) {
+    throw isOfState(error) ? new Refusal('bad-state', error.message) : error;
+  }
+  return {};
+}
 
 /** An answer to a question that is not granted; the other side hears code and message. */
 class Refusal extends Error {

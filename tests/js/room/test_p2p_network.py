@@ -436,7 +436,7 @@ def test_a_stranger_who_speaks_otherwise_is_shown_as_plain_text_or_shut_out(
              const channel = room.getPeers()[id].createDataChannel(
                'room', { negotiated: true, id: 10 });
              channels.push(channel);
-             channel.onopen = () => channel.send(JSON.stringify({ type: 'net.hello', protocol: 1,
+             channel.onopen = () => channel.send(JSON.stringify({ type: 'net.hello', protocol: 2,
                name: '<b>' + 'ü'.repeat(9000), about: { big: 'x'.repeat(5000) } }));
            };""",
         relay.url,

@@ -70,12 +70,12 @@ def test_no_way_through_the_networks_is_known_until_one_is_found(
 
 def test_another_version_of_the_page_is_named_and_not_met(tabs: Tabs, relay: BareRelay) -> None:
     source = (ROOT / "static/js/room/peer.js").read_text()
-    assert "PROTOCOL = 1;" in source
+    assert "PROTOCOL = 2;" in source
     old, new = tabs.open(), tabs.open()
     new.page.route(
         "**/js/room/peer.js",
         lambda route: route.fulfill(
-            body=source.replace("PROTOCOL = 1;", "PROTOCOL = 2;"), content_type="text/javascript"
+            body=source.replace("PROTOCOL = 2;", "PROTOCOL = 3;"), content_type="text/javascript"
         ),
     )
     for tab in (old, new):

@@ -6,7 +6,8 @@ from playwright.sync_api import Page
 VISITORS = """async (arg) => {
   const { Visitors } = await import('/static/js/work/visitors.js');
   const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  const host = { state: () => ({}), attach: (_wire, { peer }) => ({ peer, close() {} }) };
+  const queue = { jobs: [], workers: [] };
+  const host = { state: () => ({ queue }), attach: (_wire, { peer }) => ({ peer, close() {} }) };
   const visitors = new Visitors({
     host, term: () => 1, keepers: () => ['b', 'c'], entered() {},
     timers: { after(ms, run) { const id = setTimeout(run, ms); return () => clearTimeout(id); } },
@@ -74,6 +75,25 @@ def test_how_far_the_work_has_come_is_told_most_often_to_those_that_would_take_o
     assert copies[-3:] == ["a replica.state", "b replica.state", "c replica.state"]
     for keeper in "bc":
         assert 6 <= copies.count(f"{keeper} replica.state") <= 9
+
+
+def test_history_goes_to_each_once(module_page: Page):
+    log = visited(
+        module_page,
+        """queue.jobs = [{ id: 'old', state: 'done', revision: 1 }];
+           enter('a', 'keeps');
+           visitors.copyNow();
+           enter('b', 'keeps');
+           queue.jobs = [...queue.jobs, { id: 'new', state: 'done', revision: 2 }];
+           visitors.copyNow();
+           return log;""",
+    )
+    assert log == [
+        "a replica.part", "a replica.state",
+        "a replica.state",
+        "b replica.part", "b replica.state",
+        "a replica.part", "a replica.state", "b replica.part", "b replica.state",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

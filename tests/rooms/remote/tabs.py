@@ -12,7 +12,7 @@ from rooms.remote.webrtc.connection import Connection
 
 ROOM = "kitchen"
 ID = "0aB1cD2eF3gH4iJ5kL6m"
-HELLO = {"type": "net.hello", "protocol": 1, "heard": True, "name": "", "about": {}}
+HELLO = {"type": "net.hello", "protocol": 2, "heard": True, "name": "", "about": {}}
 
 
 class FakeTab:

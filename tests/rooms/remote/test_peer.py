@@ -45,7 +45,7 @@ async def met():
 
 async def test_both_say_who_they_are(met):
     assert met.tab.said == [
-        {"type": "net.hello", "protocol": 1, "heard": False, "name": "attic", "about": {}}
+        {"type": "net.hello", "protocol": 2, "heard": False, "name": "attic", "about": {}}
     ]
     assert not met.peer.is_here
     met.tab.say({**HELLO, "heard": False, "about": {"queue": {"holds": True, "term": 2}}})
@@ -73,7 +73,7 @@ async def test_too_many_messages_end_the_connection(met):
 
 
 async def test_another_version_is_not_met(met):
-    met.tab.say({**HELLO, "protocol": 2})
+    met.tab.say({**HELLO, "protocol": 1})
     await soon(lambda: met.ends)
     assert met.ends == ["other-version"]
 

@@ -5,7 +5,7 @@
 
 import { seedOf } from './requests.js';
 import { must, ShapeError } from './shapes.js';
-import { snapshot as shape } from './snapshot-shape.js';
+import { snapshot as whole } from './snapshot-shape.js';
 import { imageEnded, jobEnded } from './transitions.js';
 
 /** What was given is no snapshot of a queue. `message` says where it is wrong. */
@@ -15,10 +15,11 @@ export class SnapshotError extends TypeError {
 
 /**
  * @param {unknown} given JSON
+ * @param {import('./shapes.js').Shape<object>} [shape] `snapshotAgain()`
  * @returns {object} a copy that holds what a snapshot does and nothing else
  * @throws {SnapshotError}
  */
-export function checkedSnapshot(given) {
+export function checkedSnapshot(given, shape = whole) {
   try {
     const snapshot = shape(given);
     belongsTogether(snapshot);

@@ -220,17 +220,32 @@ export const PLAIN = Object.freeze({
   newestJobAt: time,
 });
 
-/** @type {import('./shapes.js').Shape<object>} */
-export const snapshot = filledUp({ checks: [], shutOut: [] }, record({
+const snapshotOf = (ofJob, ofWorker) => filledUp({ checks: [], shutOut: [] }, record({
   format: oneOf(FORMAT),
   ...PLAIN,
   turns: dictionary(name, count, MOST.clients),
-  jobs: list(job, MOST.jobs),
+  jobs: list(ofJob, MOST.jobs),
   chunks: list(chunk, MOST.chunks),
-  workers: list(worker, MOST.workers),
+  workers: list(ofWorker, MOST.workers),
   gone: list(tuple(name, record({ revision: count, removed: list(index, MOST_IMAGES) })), MOST.gone),
   checks: list(check, MOST.checks),
   shutOut: list(shutOut, MOST_SHUT_OUT),
+}));
+
+/** @type {import('./shapes.js').Shape<object>} */
+export const snapshot = snapshotOf(job, worker);
+
+/**
+ * The same for who reads one copy after another and changes nothing of what it gets: a job or worker
+ * that is the very object of a snapshot before is read once.
+ * @returns {import('./shapes.js').Shape<object>}
+ */
+export const snapshotAgain = () => snapshotOf(...[job, worker].map((shape) => {
+  const known = new WeakMap();
+  return (value) => {
+    if (!known.has(value)) known.set(value, shape(value));
+    return known.get(value);
+  };
 }));
 
 /** Rooms that were kept before there were such members have none: timelines, checks. */

@@ -50,13 +50,15 @@ const copyOfWorker = ({ ownFirst: _own, lacks: _lacks, ...worker }) => ({
 
 /**
  * @param {unknown} snapshot from anywhere
- * @returns {Records} with every lease and every worker as it was; nothing in it is shared
+ * @param {import('./shapes.js').Shape<object>} [shape] `snapshotAgain()`
+ * @returns {Records} with every lease and every worker as it was; nothing in it is shared, but with
+ *   what was read before by the same shape
  * @throws {import('./snapshot-check.js').SnapshotError} for what is no snapshot of a queue
  */
-export function recordsOf(snapshot) {
+export function recordsOf(snapshot, shape) {
   const {
     jobs, chunks, workers, gone, turns, checks, shutOut, ...plain
-  } = checkedSnapshot(snapshot);
+  } = checkedSnapshot(snapshot, shape);
   const records = new Records(plain.room, plain.holder);
   for (const name of PLAIN_NAMES) records[name] = plain[name];
   records.turns = turns;

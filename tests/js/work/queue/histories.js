@@ -7,6 +7,7 @@
 // With checks one worker of some histories hands in lies. Honest results have a name that follows
 // from what they were made of, so two who compute the same say the same; no two lies are alike.
 
+import { CopyReader, CopySender } from '/static/js/work/copies.js';
 import { checkedSnapshot } from '/static/js/work/queue/snapshot-check.js';
 
 import { Player } from './player.js';
@@ -326,6 +327,8 @@ class Watch {
   #attempts = new Map();
   #pictures = new Map(); // of finished images, by job and index
   #page = new Map(); // jobs as a page has them that was told of every change
+  #copies = new CopyReader(); // of another tab that was sent every copy
+  #copier = new CopySender({ oneHolder: true });
   #revision = 0;
   #calls = 0;
 
@@ -358,6 +361,7 @@ class Watch {
     const gave = this.#player.perform(call);
     const after = this.#player.queue.snapshot();
     checkedSnapshot(after); // whatever has happened, others take the copy
+    this.#isCopied(after, call);
     this.#state = after;
     if ('lease' in call) {
       const who = held ? 'the holder' : 'nobody';
@@ -373,6 +377,18 @@ class Watch {
     this.#calls += 1;
     if (this.#calls % 4 === 0) this.#isShown();
     return gave;
+  }
+
+  /** Also without what the other tab has. */
+  #isCopied(after, { call }) {
+    if (call === 'restore') { // of another holder, over another link
+      this.#copies = new CopyReader();
+      this.#copier = new CopySender({ oneHolder: true });
+    }
+    const { parts, state } = this.#copier.pack({ queue: after });
+    for (const part of parts) this.#copies.add(part);
+    const copied = this.#copies.whole(state);
+    must(equal(copied.queue, after), 'what another tab has is not the room');
   }
 
   #isHeld(call, { chunks }) {
