@@ -4,13 +4,16 @@
 // - One tab of a browser keeps a room, under a Web Lock, however many have it open.
 // - A state and the blobs that it names are written in one transaction: either both are there, or
 //   what was there before. Blobs that are named no more go in the same one.
+// - Jobs that have ended and workers that are gone are entries of their own: they are not written
+//   again with every state.
 // - `Saver` writes together what comes together, and at once what somebody waits for.
 
 import { isClientId, newClientId } from './clients.js';
+import { CopySender, namesIn, unpacked } from './copies.js';
 
 const DATABASE = 'p2pweb-rooms';
 const VERSION = 1;
-const ROOMS = 'rooms'; // by room: { state, savedAt }
+const ROOMS = 'rooms'; // by room: { state, savedAt }; by [room, list, id]: a record that it names
 const BLOBS = 'blobs'; // by [room, name]: Uint8Array
 const BROWSER = 'browser'; // 'client': its id
 const SAVE_EVERY_MS = 1000;
@@ -31,15 +34,26 @@ export class Keeper {
   #database;
   #room;
   #stored; // names of the blobs that are there
+  #records; // keys of the records that are there, by their JSON
+  #copier = new CopySender();
+  #saving = Promise.resolve();
   #letGo;
 
-  constructor(database, room, { state, stored, letGo }) {
+  constructor(database, room, { state, stored, records, letGo }) {
     this.#database = database;
     this.#room = room;
     this.#stored = stored;
+    this.#records = records;
     this.#letGo = letGo;
     /** @type {object|null} the room as it was kept last, before this tab */
     this.state = state;
+    if (state) this.#startFrom(state);
+  }
+
+  /** What is there is not written again; but rooms lay there as a whole once. */
+  #startFrom(state) {
+    const keys = keysOf(this.#room, this.#copier.pack(state).state);
+    if ([...keys.keys()].some((name) => !this.#records.has(name))) this.#copier = new CopySender();
   }
 
   /**
@@ -54,12 +68,13 @@ export class Keeper {
     const letGo = await locked(`p2pweb.room ${room}`, wait, signal);
     try {
       const database = await opened();
-      const [entry, keys] = await transact(database, [ROOMS, BLOBS], 'readonly', (stores) => [
-        stores[ROOMS].get(room),
-        stores[BLOBS].getAllKeys(ofRoom(room)),
+      const [blobs, ...entries] = await transact(database, [ROOMS, BLOBS], 'readonly', (stores) => [
+        stores[BLOBS].getAllKeys(ofRoom(room)), ...asked(stores[ROOMS], room),
       ]);
-      const stored = new Set(keys.map(([, name]) => name));
-      return new Keeper(database, room, { state: entry?.state ?? null, stored, letGo });
+      const stored = new Set(blobs.map(([, name]) => name));
+      const records = new Map(entries[1].map((key) => [JSON.stringify(key), key]));
+      const state = kept(entries)?.state ?? null;
+      return new Keeper(database, room, { state, stored, records, letGo });
     } catch (error) {
       await letGo();
       throw error;
@@ -91,20 +106,39 @@ export class Keeper {
   async save(state, names, bytesOf) {
     const added = [...names].filter((name) => !this.#stored.has(name))
       .map((name) => [name, bytesOf(name)]).filter(([, bytes]) => bytes);
+    const saved = this.#saving.then(() => this.#write(state, names, added));
+    this.#saving = saved.catch(() => {});
+    await saved;
+  }
+
+  async #write(state, names, added) {
     const gone = [...this.#stored].filter((name) => !names.has(name));
-    await transact(this.#database, [ROOMS, BLOBS], 'readwrite', (stores) => [
-      stores[ROOMS].put({ state, savedAt: Date.now() }, this.#room),
-      // A copy of a view would hold all that lies behind it.
-      ...added.map(([name, bytes]) => stores[BLOBS].put(
-        bytes.length === bytes.buffer?.byteLength ? bytes : bytes.slice(), [this.#room, name])),
-      ...gone.map((name) => stores[BLOBS].delete([this.#room, name])),
-    ]);
+    const { parts, state: packed } = this.#copier.pack(state);
+    const records = keysOf(this.#room, packed);
+    const over = [...this.#records].filter(([name]) => !records.has(name));
+    try {
+      await transact(this.#database, [ROOMS, BLOBS], 'readwrite', (stores) => [
+        stores[ROOMS].put({ state: packed, savedAt: Date.now() }, this.#room),
+        ...parts.flatMap(({ list, records: news }) => news.map(
+          (record) => stores[ROOMS].put(record, [this.#room, list, record.id]))),
+        ...over.map(([, key]) => stores[ROOMS].delete(key)),
+        // A copy of a view would hold all that lies behind it.
+        ...added.map(([name, bytes]) => stores[BLOBS].put(
+          bytes.length === bytes.buffer?.byteLength ? bytes : bytes.slice(), [this.#room, name])),
+        ...gone.map((name) => stores[BLOBS].delete([this.#room, name])),
+      ]);
+    } catch (error) {
+      this.#copier = new CopySender(); // nothing of it is there
+      throw error;
+    }
+    this.#records = records;
     for (const [name] of added) this.#stored.add(name);
     for (const name of gone) this.#stored.delete(name);
   }
 
   /** @returns {Promise<void>} when another tab may keep the room */
   async close() {
+    await this.#saving;
     this.#database.close();
     await this.#letGo();
   }
@@ -145,10 +179,8 @@ export async function ownClientId() {
 export async function keptRoom(room) {
   const database = await opened();
   try {
-    const [entry] = await transact(database, [ROOMS], 'readonly', (stores) => [
-      stores[ROOMS].get(room),
-    ]);
-    return entry ?? null;
+    return kept(await transact(
+      database, [ROOMS], 'readonly', (stores) => asked(stores[ROOMS], room)));
   } finally {
     database.close();
   }
@@ -228,6 +260,24 @@ export class Saver {
 
 // IndexedDB ---------------------------------------------------------------------------------------
 const ofRoom = (room) => IDBKeyRange.bound([room], [room, []]);
+
+/** Of the records that a packed state names, by their JSON. */
+const keysOf = (room, packed) => new Map(namesIn(packed).map((name) => {
+  const key = [room, ...name];
+  return [JSON.stringify(key), key];
+}));
+
+/** Everything that is there of a room, for `kept`. */
+const asked = (rooms, room) => [
+  rooms.get(room), rooms.getAllKeys(ofRoom(room)), rooms.getAll(ofRoom(room)),
+];
+
+/** @returns {{state: object, savedAt: number}|null} */
+function kept([entry, keys, records]) {
+  if (!entry) return null;
+  const known = new Map(keys.map(([, ...name], number) => [name.join(' '), records[number]]));
+  return { ...entry, state: unpacked(entry.state, (...name) => known.get(name.join(' '))) };
+}
 
 function opened() {
   return new Promise((resolve, reject) => {

@@ -254,3 +254,97 @@ def test_memory_holds_what_is_nowhere_else_and_not_all_that_can_be_read_again(ta
                 blobs.inMemory(names[9]) !== null];"""
     )
     assert result == [True, False, True, 0, True]
+
+
+HISTORY = """
+const { put, delete: delete_ } = IDBObjectStore.prototype;
+const log = [];
+Object.assign(IDBObjectStore.prototype, {
+  put(value, key) {
+    if (Array.isArray(key)) log.push(`put ${key.slice(1).join(' ')}`);
+    return put.call(this, value, key);
+  },
+  delete(key) { log.push(`delete ${key.slice(1).join(' ')}`); return delete_.call(this, key); },
+});
+const room = (jobs, workers = []) => ({ about: {}, queue: { jobs, workers } });
+const done = (id, more) => ({ id, state: 'done', ...more });
+const save = async (keeper, state) => {
+  log.length = 0;
+  await keeper.save(state, new Set(), () => null);
+  return [...log];
+};
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+"""
+
+
+def test_history_is_written_once_and_is_there_with_the_state_that_names_it(tab):
+    said = tab()(
+        HISTORY
+        + """let keeper = await k.Keeper.open('kitchen');
+        const running = (step) => ({ id: 'r', state: 'running', step });
+        const gone = { id: 'w', state: 'gone' };
+        const said = [
+          await save(keeper, room([done('a'), running(1)], [gone])),
+          await save(keeper, room([done('a'), running(2)], [gone])),
+          await save(keeper, room([done('a', { doubt: 'wrong' }), done('r')], [gone])),
+        ];
+        await keeper.close();
+        keeper = await k.Keeper.open('kitchen');
+        const last = room([done('a', { doubt: 'wrong' }), done('r')], [gone]);
+        const other = await k.Keeper.open('hall');
+        said.push(same(keeper.state, last), same((await k.keptRoom('kitchen')).state, last));
+        said.push(await save(keeper, last), await save(keeper, room([done('r')])));
+        said.push(other.state, await save(other, room([done('r')])));
+        return said;"""
+    )
+    assert said == [
+        ["put jobs a", "put workers w"],
+        [],
+        ["put jobs a", "put jobs r"],
+        True,
+        True,
+        [],
+        ["delete jobs a", "delete workers w"],
+        None,
+        ["put jobs r"],
+    ]
+
+
+def test_history_that_could_not_be_written_is_written_with_the_next_state(tab):
+    said = tab()(
+        HISTORY
+        + """const keeper = await k.Keeper.open('kitchen');
+        await save(keeper, room([done('a')]));
+        const bad = { slice: () => () => 'no clone' };
+        const refused = await Promise.all([
+          failed(keeper.save(room([done('a'), done('b')]), new Set(['x']), () => bad)),
+          failed(keeper.save(room([done('a'), done('b'), done('c')]), new Set(), () => null)),
+        ]);
+        const kept = await k.keptRoom('kitchen');
+        return [refused.map((error) => error?.code), kept.state.queue.jobs.map(({ id }) => id)];"""
+    )
+    assert said == [["not-kept", None], ["a", "b", "c"]]
+
+
+def test_a_room_that_lay_there_as_a_whole_is_read_and_kept_in_parts(tab):
+    said = tab()(
+        HISTORY
+        + """(await k.Keeper.open('kitchen')).close(); // the database is there
+        const whole = room([done('a'), { id: 'r', state: 'running' }]);
+        await new Promise((resolve, reject) => {
+          const opening = indexedDB.open('p2pweb-rooms');
+          opening.onsuccess = () => {
+            const rooms = opening.result.transaction('rooms', 'readwrite').objectStore('rooms');
+            put.call(rooms, { state: whole, savedAt: 1 }, 'kitchen').onsuccess = () => {
+              opening.result.close();
+              resolve();
+            };
+          };
+          opening.onerror = reject;
+        });
+        const keeper = await k.Keeper.open('kitchen');
+        const read = same(keeper.state, whole);
+        const log = await save(keeper, whole);
+        return [read, log, same((await k.keptRoom('kitchen')).state, whole)];"""
+    )
+    assert said == [True, ["put jobs a"], True]
