@@ -344,7 +344,7 @@ def test_a_room_that_lay_there_as_a_whole_is_read_and_kept_in_parts(tab):
         });
         const keeper = await k.Keeper.open('kitchen');
         const read = same(keeper.state, whole);
-        const log = await save(keeper, whole);
-        return [read, log, same((await k.keptRoom('kitchen')).state, whole)];"""
+        const written = await save(keeper, whole);
+        return [read, written, same((await k.keptRoom('kitchen')).state, whole)];"""
     )
     assert said == [True, ["put jobs a"], True]
