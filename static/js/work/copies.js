@@ -90,6 +90,11 @@ export class CopyReader {
     this.#known = named;
     return whole;
   }
+
+  /** Hold nothing any more: no further state comes. */
+  clear() {
+    this.#known = { jobs: new Map(), workers: new Map() };
+  }
 }
 
 /**

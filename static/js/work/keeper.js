@@ -66,8 +66,9 @@ export class Keeper {
    */
   static async open(room, { wait = false, signal } = {}) {
     const letGo = await locked(`p2pweb.room ${room}`, wait, signal);
+    let database = null;
     try {
-      const database = await opened();
+      database = await opened();
       const [blobs, ...entries] = await transact(database, [ROOMS, BLOBS], 'readonly', (stores) => [
         stores[BLOBS].getAllKeys(ofRoom(room)), ...asked(stores[ROOMS], room),
       ]);
@@ -76,8 +77,9 @@ export class Keeper {
       const state = kept(entries)?.state ?? null;
       return new Keeper(database, room, { state, stored, records, letGo });
     } catch (error) {
+      database?.close();
       await letGo();
-      throw error;
+      throw asKeeperError(error);
     }
   }
 

@@ -332,8 +332,11 @@ export class WorkerCoordinator {
       case 'queue.part':
         return granted(() => theirs.add(message));
       case 'queue.merge':
-        return granted(() => this.#host.merge(
-          theirs.whole(message.state), (name) => link.fetchBlob(name)));
+        return granted(() => {
+          const state = theirs.whole(message.state);
+          theirs.clear();
+          return this.#host.merge(state, (name) => link.fetchBlob(name));
+        });
       case 'queue.enter':
         this.#visitors.enter(link, {
           peer: peer.id, client: message.client, name: peer.name, copies: message.copies !== false,

@@ -326,6 +326,33 @@ def test_history_that_could_not_be_written_is_written_with_the_next_state(tab):
     assert said == [["not-kept", None], ["a", "b", "c"]]
 
 
+def test_what_is_damaged_is_not_read_and_not_written_over(tab):
+    said = tab()(
+        HISTORY
+        + """const keeper = await k.Keeper.open('kitchen');
+        await save(keeper, room([done('a')]));
+        await keeper.close();
+        await new Promise((resolve) => {
+          const opening = indexedDB.open('p2pweb-rooms');
+          opening.onsuccess = () => {
+            const rooms = opening.result.transaction('rooms', 'readwrite').objectStore('rooms');
+            delete_.call(rooms, ['kitchen', 'jobs', 'a']).onsuccess = () => {
+              opening.result.close();
+              resolve();
+            };
+          };
+        });
+        const open = () => failed(k.Keeper.open('kitchen'));
+        const refused = [await open(), await open()];
+        return [refused.map(({ code }) => code), refused[0].message];"""
+    )
+    assert said == [
+        ["not-kept", "not-kept"],
+        "This browser keeps nothing of this room, so it is lost when its last tab closes"
+        " (a room's state: a name of no record).",
+    ]
+
+
 def test_a_room_that_lay_there_as_a_whole_is_read_and_kept_in_parts(tab):
     said = tab()(
         HISTORY
