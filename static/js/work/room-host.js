@@ -357,7 +357,7 @@ export class RoomHost {
 
   /** Oldest first: unfinished jobs, and the newest that ended with pictures or failed. */
   #shown() {
-    const all = this.queue.jobs();
+    const all = this.queue.jobs(SHOWN_ENDED_JOBS + 1);
     const ended = all.filter(hasEnded);
     const surplus = new Set(ended.slice(0, -SHOWN_ENDED_JOBS));
     if (!surplus.size) return { shown: all, older: null };

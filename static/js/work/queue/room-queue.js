@@ -398,9 +398,12 @@ export class RoomQueue {
   }
 
   /** What a page shows: waiting and running jobs, and those that ended with pictures or failed,
-   * oldest first. @returns {object[]} JobJson; addresses are names of blobs */
-  jobs() {
-    return this.#json([...this.#records.jobs.values()].filter(isShown));
+   * oldest first. @param {number} [mostEnded] of these the newest
+   * @returns {object[]} JobJson; addresses are names of blobs */
+  jobs(mostEnded = Infinity) {
+    const shown = [...this.#records.jobs.values()].filter(isShown);
+    let surplus = shown.filter(jobEnded).length - mostEnded;
+    return this.#json(shown.filter((job) => !jobEnded(job) || surplus-- <= 0));
   }
 
   /** Any job that is known. @param {string} jobId @returns {object|null} JobJson */

@@ -75,6 +75,20 @@ def test_a_job_is_shown_with_the_members_that_the_site_has(run):
     assert job["images"][0]["seconds"] > 0
 
 
+def test_of_what_has_ended_no_more_need_be_told_than_are_shown(run):
+    shown = run(
+        SCENE
+        + """queue.arrive(tab('one'));
+        for (const id of ['a', 'b', 'c', 'd']) { queue.submit(request, by(id)); finish('one'); }
+        queue.submit(request, by('e'));
+        queue.submit(request, by('f'));
+        queue.cancel('e');
+        const told = (most) => queue.jobs(most).map(({ id }) => id).join('');
+        return [Infinity, 5, 4, 2, 0].map(told);"""
+    )
+    assert shown == ["abcdf", "abcdf", "abcdf", "cdf", "f"]
+
+
 def test_who_was_left_nothing_is_told_when_to_ask_again(run):
     result = run(
         SCENE
