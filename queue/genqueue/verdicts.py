@@ -102,7 +102,7 @@ def _found_wrong(
 
 def _encode_again(check: Check, computed: str) -> bool:
     """All that was made of the wrong text is made again of the right one."""
-    unfinished = Job.objects.unfinished().filter(pk=check.job_id)
+    unfinished = Job.objects.unfinished().filter(pk=check.job_id).exclude(conditioning="")
     used = unfinished.update(conditioning=computed) == 1
     images = Image.objects.filter(job=check.job_id)
     images.update(put_back=F("put_back") + 1)
@@ -163,6 +163,8 @@ def _go_to(image: Image, step: int, latent: str, spare: int | None = None) -> No
 def make_pending(image: Image, step: int) -> None:
     """The image goes on after this step, where its newest checkpoint is. step: not the last."""
     timeline.note_back(image.pk, step)
+    if not image.job.conditioning:
+        return  # the texts were lost, and are made once more before anything goes on
     chunks = Chunk.objects.filter(image=image)
     steps = chunks.filter(kind=ChunkKind.DENOISE)
     steps.filter(state=ChunkState.DONE, stop__gt=step).delete()

@@ -99,7 +99,7 @@ export class Verdicts {
 
   /** All that was made of the wrong text is made again of the right one. */
   #encodeAgain(job, conditioning) {
-    if (!jobEnded(job)) job.conditioning = conditioning;
+    if (!jobEnded(job) && job.conditioning !== null) job.conditioning = conditioning;
     for (const image of job.images) {
       image.goneBack += 1;
       if (image.state === 'done') image.doubt = 'wrong';
@@ -131,7 +131,8 @@ export class Verdicts {
     });
     this.#checks.drop(job, (check) => check.image === image.index && check !== spare
       && (check.stop > step || check.state === 'held' || check.kind !== 'denoise'));
-    this.#makePending(job, image, step);
+    // Else the texts were lost, and are made once more before anything goes on
+    if (job.conditioning !== null) this.#makePending(job, image, step);
     this.#records.announce(job);
   }
 
