@@ -111,18 +111,13 @@ def test_a_second_start_listens_within_five_seconds_and_a_signal_stops_everythin
     worker = first.worker_pid
     assert first.stop(signal.SIGINT) == 0
     assert not alive(worker)
-    took: list[float] = []
-    # One takes two seconds on processors that nobody else has: where other tests have them, it is
-    # the shortest of a few that says something of the site.
-    while len(took) < 3 and min(took, default=5) >= 5:
-        second = Site(tmp_path / "data", models, tmp_path / "log")
-        try:
-            took.append(second.listening())
-            worker = second.worker_pid
-        finally:
-            assert second.stop() == 0
-        assert not alive(worker)
-    assert min(took) < 5
+    second = Site(tmp_path / "data", models, tmp_path / "log")
+    try:
+        assert second.listening() < 5
+        worker = second.worker_pid
+    finally:
+        assert second.stop() == 0
+    assert not alive(worker)
     printed = (tmp_path / "log").read_text()
     assert f"Open http://127.0.0.1:{second.port}/" in printed
     assert "createsuperuser" in printed
